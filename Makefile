@@ -1,0 +1,56 @@
+# `make help` says what there is. On a fresh machine nothing else is needed: `make demo`, `make test`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help env demo test check lint types format lock checkpoints clean
+
+# The first of these that runs: a name on the PATH may belong to a version manager that has no such Python.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do "$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
+# build.py itself says it of any Python that can read it.
+MODERN := import sys; sys.exit(sys.version_info < (3, 7))
+BIN := .venv/bin
+
+# What a shell may carry that would change what runs: other modules, another cluster, another account.
+UNSET := PYTHONPATH PYTHONHOME PYTHONSTARTUP RAY_ADDRESS AWS_PROFILE AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3
+# Nothing is fetched, and nobody is told, once the environment is there.
+RUN := env $(UNSET:%=-u %) HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1 \
+	RAY_USAGE_STATS_ENABLED=0
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+env: ## Build or mend .venv (4.5 GB, some minutes the first time, instant after that)
+	@"$(PYTHON)" -c '$(MODERN)' 2>/dev/null || { echo 'environment: Python 3.11 or 3.12 is needed, and' \
+		'"$(PYTHON)" is none; install python3.11, or say where it is: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@"$(PYTHON)" deploy/environment/build.py
+
+demo: env ## Run the main job over the example documents, from and to a real S3 server
+	@$(RUN) $(BIN)/python -m deploy.demo
+
+test: check ## Everything: the checks, then the whole suite, real S3 and real vLLM included
+	@$(RUN) $(BIN)/python -m pytest $(ARGS)
+
+check: lint types ## Lint, formatting, types and layers
+
+lint: env
+	@$(RUN) $(BIN)/ruff check .
+	@$(RUN) $(BIN)/ruff format --check .
+	@$(RUN) $(BIN)/lint-imports --no-cache
+
+types: env
+	@$(RUN) $(BIN)/mypy
+
+format: env ## Put the code in the house's format
+	@$(RUN) $(BIN)/ruff check --fix .
+	@$(RUN) $(BIN)/ruff format .
+
+lock: env ## Resolve the versions of pyproject.toml anew into deploy/environment/cpu.lock
+	@$(BIN)/python deploy/environment/lock.py
+
+checkpoints: env ## Train the demo's two checkpoints from nothing; a stopped run goes on
+	@$(RUN) $(BIN)/python -m deploy.demo.training $(ARGS)
+
+clean: ## Remove what make made here, the environment included
+	rm -rf .venv demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

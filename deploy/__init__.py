@@ -1,0 +1,1 @@
+"""What gemstream is deployed with: environments, images, schedules and the demo."""

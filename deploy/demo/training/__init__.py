@@ -1,0 +1,1 @@
+"""How the demo's two checkpoints are made: `make checkpoints`."""

@@ -1,0 +1,163 @@
+"""The head of the stream: lists once, drops what is finished, routes each document to one lane.
+
+The list is written as it grows, to `_runs/<run_id>/listed/NNNNNN.parquet`, and each lane reads
+those files in order. So the source is walked once however many lanes there are, a slow lane holds
+up no other, a read that Ray runs again yields the same documents again, and the run can name what
+it listed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.ledger import Ledger, read_ledger
+from schemas.errors import GemstreamError
+from schemas.rows import PartKind, listed_schema
+from workers.registry import EXPANDERS, resolve
+from workers.sniff import HEAD_BYTES, sniff
+from workers.storage.factory import join, open_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipelines.plan import Plan
+    from pipelines.sources import Source
+
+ROUTERS = 16
+"""Threads that read heads of objects when there is more than one lane: a head is one small GET."""
+
+
+def chunk_uri(output: str, run_id: str, index: int) -> str:
+    """Where the n-th piece of a run's list lies."""
+    return join(output, "_runs", run_id, "listed", f"{index:06d}.parquet")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """How far the listing is."""
+
+    documents: int
+    skipped: int
+    ended: bool
+
+
+class Feed:
+    """Walks the source in a thread of its own. Lives in an actor; knows nothing of Ray.
+
+    Args:
+        plan: where to write, what is current.
+        source: what to walk.
+    """
+
+    def __init__(self, plan: Plan, source: Source) -> None:
+        self._plan = plan
+        self._source = source
+        self._schema = listed_schema(plan.attributes)
+        self._chunks = 0
+        self._documents = 0
+        self._skipped = 0
+        self._ended = False
+        self._fault: BaseException | None = None
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=self._walk, name="feed", daemon=True)
+        self._thread.start()
+
+    async def ready(self, index: int) -> bool:
+        """Wait until chunk `index` is written; False when the list ended before it, well or not.
+
+        A lane passes on what was listed before a fault and ends, so that its answers are kept; the
+        fault is for the driver, from `check`.
+        """
+        return await asyncio.to_thread(self._wait, index)
+
+    def progress(self) -> Listed:
+        """Counts so far."""
+        with self._news:
+            return Listed(self._documents, self._skipped, self._ended)
+
+    def check(self) -> None:
+        """Raise what stopped the listing, if anything did."""
+        if self._fault is not None:
+            raise self._fault
+
+    def _wait(self, index: int) -> bool:
+        with self._news:
+            self._news.wait_for(lambda: self._chunks > index or self._ended)
+            return self._chunks > index
+
+    def _walk(self) -> None:
+        try:
+            ledger = read_ledger(self._plan)
+            with ThreadPoolExecutor(ROUTERS, thread_name_prefix="route") as routers:
+                for documents in self._source.documents():
+                    self._publish(self._routed(documents, ledger, routers))
+        except BaseException as error:  # noqa: BLE001 - kept for `check`, which raises it
+            self._fault = error
+        finally:
+            with self._news:
+                self._ended = True
+                self._news.notify_all()
+
+    def _routed(self, documents: pa.Table, ledger: Ledger, routers: ThreadPoolExecutor) -> pa.Table:
+        """Mark what is finished, and name the lane of the rest."""
+        own_output = pc.starts_with(documents["uri"], self._plan.output + "/")
+        documents = documents.filter(pc.invert(own_output))
+        skipped = ledger.finished(documents)
+        kept = ledger.kept(documents)
+        lanes = self._plan.lanes
+        if len(lanes) == 1:
+            pools: list[str] = [lanes[0].pool] * len(documents)
+        else:
+            pools = list(
+                routers.map(self._lane, documents["uri"].to_pylist(), documents["version"].to_pylist())
+            )
+        documents = documents.drop_columns("lane").append_column("lane", pa.array(pools, pa.string()))
+        documents = documents.append_column("skipped", skipped).append_column("kept", kept)
+        return documents.select(self._schema.names).cast(self._schema)
+
+    def _lane(self, uri: str, version: str) -> str:
+        """The lane whose model takes this document, by its first bytes. What cannot be read or is no
+        document goes to the first lane, whose expand stage says what is wrong with it."""
+        first = self._plan.lanes[0].pool
+        if not version:  # a manifest's row that could not be looked up, and perhaps may not be
+            return first
+        try:
+            head = open_storage(uri, self._plan.job.storage).read(uri, version=version, length=HEAD_BYTES)
+            expander = sniff(head, uri).expander
+        except GemstreamError:
+            return first
+        if expander is None:
+            return first
+        kind: PartKind = resolve(EXPANDERS, expander, "expander").part_kind
+        return next((lane.pool for lane in self._plan.lanes if kind.value in lane.tasks_by_kind), first)
+
+    def _publish(self, documents: pa.Table) -> None:
+        if not len(documents):
+            return
+        body = io.BytesIO()
+        pq.write_table(documents, body, compression="zstd")
+        uri = chunk_uri(self._plan.output, self._plan.run_id, self._chunks)
+        open_storage(uri, self._plan.job.storage).publish(uri, body.getvalue())
+        with self._news:
+            self._chunks += 1
+            self._documents += len(documents)
+            self._skipped += pc.sum(documents["skipped"]).as_py() or 0
+            self._news.notify_all()
+
+
+def read_chunk(plan: Plan, index: int, lane: str) -> Iterator[pa.Table]:
+    """The unfinished documents of one chunk that belong to a lane."""
+    uri = chunk_uri(plan.output, plan.run_id, index)
+    table = pq.read_table(io.BytesIO(open_storage(uri, plan.job.storage).read(uri)))
+    mine = table.filter(pc.and_(pc.equal(table["lane"], lane), pc.invert(table["skipped"])))
+    if len(mine):
+        yield mine.drop_columns("skipped")

@@ -1,0 +1,174 @@
+"""plan -> one Ray Data graph. The only place that knows how a stage becomes an operator.
+
+    feed -> read(lane) -> repartition -> expand -> infer -> union -> (refs to) outcomes
+
+One branch per lane, so that each engine pool has its own way to documents and waits for no other.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+from ray.data.block import BlockMetadata
+from ray.data.datasource import Datasource, ReadTask
+
+from pipelines.feed import read_chunk
+from schemas.rows import listed_schema
+from workers.expander import Expand
+from workers.infer import Infer, InferRecipe
+from workers.registry import ENGINES, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+    from ray.actor import ActorHandle
+
+    from pipelines.meter import MeterHandle
+    from pipelines.plan import Lane, Plan
+
+BLOCK_BYTES = 1024 * 1024
+"""Ray cuts blocks at this size: some ten pages, one long clip. Its default of 128 MiB would hold the
+first 1,000 pages back from an engine that waits for them."""
+DOCUMENTS_PER_TASK = 8
+"""Enough that a task's own cost (1-2 ms) vanishes, few enough that a PDF of 3,000 pages among them
+delays seven others at most."""
+BLOCKS_IN_FLIGHT = 8
+"""Blocks an engine's actor works on at once; with some ten rows each they cover 1.5 x its batch."""
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """What this cluster gives each stage."""
+
+    expand_workers: int
+    engine_replicas: tuple[int, int]
+    gpus: float
+
+
+class FeedSource(Datasource):
+    """Reads one lane of the feed, as its chunks are written."""
+
+    def __init__(self, feed: ActorHandle[Any], plan: Plan, lane: str) -> None:
+        self._feed = feed
+        self._plan = plan
+        self._lane = lane
+
+    def get_name(self) -> str:
+        """Shown in Ray's own statistics."""
+        return f"Feed[{self._lane}]"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Not known before the source is walked."""
+        return None
+
+    def get_read_tasks(
+        self,
+        parallelism: int,
+        per_task_row_limit: int | None = None,
+        data_context: DataContext | None = None,
+    ) -> list[ReadTask]:
+        """One task, which follows the list to its end."""
+        metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
+        follow = partial(_follow, self._feed, self._plan, self._lane)
+        return [ReadTask(follow, metadata, schema=listed_schema(self._plan.attributes))]
+
+
+def _follow(feed: ActorHandle[Any], plan: Plan, lane: str) -> Iterator[pa.Table]:
+    index = 0
+    while ray.get(feed.ready.remote(index)):
+        yield from read_chunk(plan, index, lane)
+        index += 1
+
+
+def configure() -> None:
+    """Ray Data's own settings, for this process's datasets."""
+    context = DataContext.get_current()
+    context.target_max_block_size = BLOCK_BYTES
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # Waiting for a GPU node or a model's download is no hang; what may hang has limits of its own.
+    context.execution_no_progress_timeout_s = -1
+    # A bad document is a row, not an exception, so an exception ends the run rather than a block.
+    context.max_errored_blocks = 0
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # How many calls an actor takes at once has no named parameter in 2.60, which warns of the other way.
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+
+
+def build(plan: Plan, feed: ActorHandle[Any], meter: MeterHandle, sizing: Sizing) -> ray.data.Dataset:
+    """The whole graph, not started."""
+    configure()
+    first, *rest = (_branch(plan, lane, feed, meter, sizing) for lane in plan.lanes)
+    return first.union(*rest) if rest else first
+
+
+def _branch(
+    plan: Plan, lane: Lane, feed: ActorHandle[Any], meter: MeterHandle, sizing: Sizing
+) -> ray.data.Dataset:
+    job = plan.job
+    recipe = InferRecipe(
+        engine=job.engine.kind,
+        config=lane.config,
+        asks=lane.asks,
+        schema=plan.schema,
+        run_id=plan.run_id,
+        request_seconds=job.limits.request_seconds,
+    )
+    documents = ray.data.read_datasource(
+        FeedSource(feed, plan, lane.pool), override_num_blocks=1, num_cpus=0.1
+    )
+    parts = documents.repartition(target_num_rows_per_block=DOCUMENTS_PER_TASK).map_batches(
+        Expand,
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ActorPoolStrategy(min_size=1, max_size=sizing.expand_workers),
+        num_cpus=1,
+        fn_constructor_kwargs={
+            "storage": job.storage,
+            "options": lane.expand,
+            "limits": job.limits,
+            "tasks_by_kind": lane.tasks_by_kind,
+            "meter": meter,
+        },
+    )
+    least, most = sizing.engine_replicas
+    return parts.map_batches(
+        Infer,
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        compute=ActorPoolStrategy(
+            min_size=least, max_size=most, max_tasks_in_flight_per_actor=2 * BLOCKS_IN_FLIGHT
+        ),
+        max_concurrency=BLOCKS_IN_FLIGHT,
+        num_cpus=1,
+        num_gpus=sizing.gpus,
+        runtime_env={"env_vars": resolve(ENGINES, job.engine.kind, "engine").environment(sizing.gpus)},
+        fn_constructor_kwargs={"recipe": recipe, "meter": meter},
+    )
+
+
+def size(plan: Plan) -> Sizing:
+    """What the cluster that Ray is connected to gives each stage of this job."""
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    options = plan.job.engine
+    lanes = len(plan.lanes)
+    spare = max(lanes, cpus - lanes * options.replicas)
+    return Sizing(
+        expand_workers=plan.job.expand.workers or max(1, spare // lanes),
+        engine_replicas=(options.replicas, options.max_replicas or options.replicas),
+        gpus=gpus_per_engine(options.gpus),
+    )
+
+
+def gpus_per_engine(asked: float | None) -> float:
+    """One whole GPU where Ray sees any, unless the job says otherwise."""
+    return asked if asked is not None else float(ray.cluster_resources().get("GPU", 0) > 0)

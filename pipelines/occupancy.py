@@ -1,0 +1,72 @@
+"""Whether an output may be written to: never on top of what is not ours, or of another job's answers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from schemas.errors import JobError, ObjectMissing
+from schemas.rows import records_schema
+from workers.sinks.parquet import METADATA_KEY
+from workers.sinks.reading import part_files
+from workers.storage.factory import join, open_storage
+from workers.storage.stream import open_object
+
+if TYPE_CHECKING:
+    from pipelines.plan import Plan
+
+_WAY_OUT = "choose another output, or another name for the task"
+OURS = ("records/", "documents/", "errors/", "_runs/")
+
+
+def refuse_foreign_output(plan: Plan) -> None:
+    """Look at the output before anything is spent.
+
+    Raises:
+        JobError: it holds files that no run of Gemstream wrote, or answers of a task of the same name
+            that were asked otherwise or are typed otherwise.
+    """
+    output, options = plan.output, plan.job.storage
+    root = join(output, "")
+    try:
+        newcomer = next(iter(open_storage(output, options).list(root)), None)
+    except ObjectMissing:
+        return
+    if newcomer is not None and not newcomer.uri.removeprefix(root).startswith(OURS):
+        raise JobError(
+            f"output {output} holds {newcomer.uri}, which no run of Gemstream wrote: choose an empty prefix",
+            key="output",
+        )
+    for task in plan.job.tasks:
+        _refuse_other_answers(plan, task.name)
+
+
+def _refuse_other_answers(plan: Plan, task: str) -> None:
+    import pyarrow.parquet as pq
+
+    folder = join(plan.output, "records", f"task={task}")
+    storage = open_storage(folder, plan.job.storage)
+    info = next(part_files(storage, folder), None)
+    if info is None:
+        return
+    footer = pq.read_metadata(open_object(storage, info))
+    found = footer.schema.to_arrow_schema()
+    ours = records_schema(plan.data_types.get(task), plan.attributes)
+    for name in ours.names:
+        if name not in found.names:
+            raise JobError(
+                f"{folder} has no column {name!r}, this job would write one: {_WAY_OUT}", key="output"
+            )
+        if found.field(name).type != ours.field(name).type:
+            raise JobError(
+                f"{folder}: column {name!r} is {found.field(name).type}, this job would write "
+                f"{ours.field(name).type}: {_WAY_OUT}",
+                key="output",
+            )
+    written = json.loads((footer.metadata or {}).get(METADATA_KEY, b"{}")).get(f"fingerprint.{task}")
+    if written is not None and written != plan.fingerprints[task]:
+        raise JobError(
+            f"{folder} holds answers that were asked otherwise (another prompt, model or option; fingerprint "
+            f"{written[:8]}, now {plan.fingerprints[task][:8]}): {_WAY_OUT}",
+            key="output",
+        )

@@ -1,0 +1,178 @@
+"""`gemstream plan`: what a run would do, from the list and a sample of the documents. Nothing is asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.ledger import Ledger, read_ledger
+from pipelines.occupancy import refuse_foreign_output
+from pipelines.plan import Lane, Plan, make_plan
+from pipelines.runner import source_of
+from schemas.errors import GemstreamError
+from schemas.rows import Status, records_schema
+from workers.expander import Expand
+from workers.sniff import HEAD_BYTES, sniff
+from workers.storage.factory import look_up, open_storage
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from schemas.job import JobSpec
+
+SNIFFED = 2_000
+"""Documents whose first bytes are read; the rest is counted by the same shares."""
+OPENED = 40
+"""Documents that are expanded for real, to know parts per document."""
+HEADS_AT_ONCE = 16
+
+
+class Preview(BaseModel):
+    """What a run would do. Estimates are from the sample; counts of the list are exact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listed: int
+    skipped: int = Field(description="Documents whose answers the output holds already.")
+    media: dict[str, int] = Field(description="Media type -> documents, estimated beyond the sample.")
+    parts: dict[str, int] = Field(description="Part kind -> parts, estimated.")
+    requests: dict[str, int] = Field(description="Task -> questions, estimated.")
+    prompt_tokens: int
+    answer_tokens_at_most: int
+    models: dict[str, str]
+    schemas: dict[str, str] = Field(description="Task -> columns of its records.")
+    sampled: int
+
+    def table(self) -> RenderableType:
+        """The preview as tables of a terminal."""
+        from rich.console import Group
+        from rich.table import Table
+
+        counts = Table("what", "how many", title="plan: nothing was asked of a model")
+        rows: dict[str, Any] = {"documents listed": self.listed, "answered already": self.skipped}
+        rows |= {f"documents, {media}": count for media, count in sorted(self.media.items())}
+        rows |= {f"parts, {kind}": count for kind, count in sorted(self.parts.items())}
+        rows |= {f"questions, {task}": count for task, count in sorted(self.requests.items())}
+        rows |= {"tokens in, about": self.prompt_tokens, "tokens out, at most": self.answer_tokens_at_most}
+        for what, count in rows.items():
+            counts.add_row(what, f"{count:,}")
+        for pool, model in self.models.items():
+            counts.add_row(f"model, {pool}", model)
+        columns = Table("task", "columns of records/task=<task>", title="output")
+        for task, schema in self.schemas.items():
+            columns.add_row(task, schema)
+        return Group(counts, columns)
+
+
+def preview(job: JobSpec) -> Preview:
+    """Walk the list, sniff and expand a sample.
+
+    Raises:
+        JobError: the job cannot be run as it is.
+        GemstreamError: the source or the output cannot be read.
+    """
+    source = source_of(job)
+    plan = make_plan(job, source.attributes, job.engine.gpus or 0.0)
+    refuse_foreign_output(plan)
+    listed, skipped, sample = _walk(plan, read_ledger(plan), source.documents())
+    media = _media(plan, sample)
+    due = listed - skipped
+    scale = due / len(sample) if len(sample) else 0.0
+    parts, opened = _parts(plan, sample.slice(0, OPENED))
+    per_document = due / opened if opened else 0.0
+    kinds = {kind: round(count * per_document) for kind, count in parts.items()}
+    requests = {
+        ask.task.name: sum(count for kind, count in kinds.items() if kind in ask.task.parts)
+        for lane in plan.lanes
+        for ask in lane.asks
+    }
+    return Preview(
+        listed=listed,
+        skipped=skipped,
+        media={name: round(count * scale) for name, count in media.items()},
+        parts=kinds,
+        requests=requests,
+        prompt_tokens=sum(
+            requests[ask.task.name] * _prompt_tokens(lane, ask.question) for lane, ask in _asks(plan)
+        ),
+        answer_tokens_at_most=sum(requests[ask.task.name] * ask.max_tokens for _, ask in _asks(plan)),
+        models={lane.pool: lane.model.identity for lane in plan.lanes},
+        schemas={
+            task.name: ", ".join(f.name for f in records_schema(None, plan.attributes))
+            + (f", data: {plan.data_types[task.name]}" if task.name in plan.data_types else "")
+            for task in job.tasks
+        },
+        sampled=opened,
+    )
+
+
+def _asks(plan: Plan) -> list[tuple[Lane, Any]]:
+    return [(lane, ask) for lane in plan.lanes for ask in lane.asks]
+
+
+def _prompt_tokens(lane: Lane, question: str) -> int:
+    """Media plus words: about four characters a token in Gemma's vocabulary."""
+    return lane.model.media_tokens + len(question) // 4
+
+
+def _walk(plan: Plan, ledger: Ledger, tables: Any) -> tuple[int, int, pa.Table]:
+    """Counts of the whole list, and the first documents of it that are due."""
+    listed = skipped = 0
+    sample: list[pa.Table] = []
+    kept = 0
+    for documents in tables:
+        own = pc.starts_with(documents["uri"], plan.output + "/")
+        documents = documents.filter(pc.invert(own))
+        finished = ledger.finished(documents)
+        listed += len(documents)
+        skipped += pc.sum(finished).as_py() or 0
+        if kept < SNIFFED:
+            due = documents.filter(pc.invert(finished)).slice(0, SNIFFED - kept)
+            kept += len(due)
+            sample.append(due)
+    return listed, skipped, pa.concat_tables(sample) if sample else pa.table({"uri": [], "version": []})
+
+
+def _media(plan: Plan, sample: pa.Table) -> Counter[str]:
+    with ThreadPoolExecutor(HEADS_AT_ONCE) as threads:
+        return Counter(
+            threads.map(
+                lambda uri, version: _media_type(plan, uri, version),
+                sample["uri"].to_pylist(),
+                sample["version"].to_pylist(),
+            )
+        )
+
+
+def _media_type(plan: Plan, uri: str, version: str) -> str:
+    try:
+        version = version or look_up(uri, plan.job.storage).version
+        head = open_storage(uri, plan.job.storage).read(uri, version=version, length=HEAD_BYTES)
+        media_type: str = sniff(head, uri).media_type
+        return media_type
+    except GemstreamError as error:
+        return error.category
+
+
+def _parts(plan: Plan, sample: pa.Table) -> tuple[Counter[str], int]:
+    """Parts by kind of the sample's documents, expanded for real; and how many documents that were."""
+    parts: Counter[str] = Counter()
+    if not len(sample):
+        return parts, 0
+    kinds = {kind: names for lane in plan.lanes for kind, names in lane.tasks_by_kind.items()}
+    stage = Expand(
+        storage=plan.job.storage, options=plan.lanes[0].expand, limits=plan.job.limits, tasks_by_kind=kinds
+    )
+    try:
+        for table in stage(sample.append_column("kept", pa.nulls(len(sample), pa.list_(pa.string())))):
+            shown = table.filter(pc.invert(pc.equal(pc.fill_null(table["status"], ""), Status.ERROR.value)))
+            shown = shown.filter(pc.is_valid(shown["content"]))
+            parts.update(shown["part_kind"].to_pylist())
+    finally:
+        stage.close()
+    return parts, len(sample)

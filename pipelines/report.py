@@ -1,0 +1,137 @@
+"""What a run was: one object, shown as text and written as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+EXIT_DONE, EXIT_CRASH, EXIT_BAD_JOB, EXIT_FAILED_SHARE, EXIT_BREACH = 0, 1, 2, 3, 4
+
+
+class Counts(BaseModel):
+    """Documents, each counted once: `listed` is the sum of the others, or the run says who is missing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listed: int = 0
+    ok: int = 0
+    partial: int = 0
+    failed: int = 0
+    filtered: int = 0
+    skipped: int = 0
+
+    @property
+    def unaccounted(self) -> int:
+        """Documents that were listed and of which nothing was heard."""
+        return self.listed - self.ok - self.partial - self.failed - self.filtered - self.skipped
+
+
+class TaskCounts(BaseModel):
+    """One task over a run. `seconds` is the sum of the requests' times in the engine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    answers: int
+    prompt_tokens: int
+    output_tokens: int
+    seconds: float
+
+
+class FaultCounts(BaseModel):
+    """How often a stage ended in a category."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: str
+    stage: str
+    category: str
+    rows: int
+
+
+class RunReport(BaseModel):
+    """One run. `counts` are documents; `tasks` and `faults` are answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    output: str
+    started: datetime
+    seconds: float
+    counts: Counts
+    media: dict[str, int] = Field(default_factory=dict)
+    tasks: dict[str, TaskCounts] = Field(default_factory=dict)
+    faults: tuple[FaultCounts, ...] = ()
+    files: int = 0
+    stopped: str | None = Field(None, description="Why the run ended before its list did.")
+    unsettled: tuple[str, ...] = Field((), description="Documents that still owe answers, by URI.")
+    failed_share: float = 0.0
+    allowed_share: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 3 too many documents failed, 4 the counts do not add up."""
+        if self.failed_share > self.allowed_share:
+            return EXIT_FAILED_SHARE
+        if self.stopped is None and (self.counts.unaccounted or self.unsettled):
+            return EXIT_BREACH
+        return EXIT_DONE
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in one line, with the next step."""
+        if self.exit_code == EXIT_FAILED_SHARE:
+            return (
+                f"{self.failed_share:.0%} of documents failed, {self.allowed_share:.0%} are allowed "
+                f"(limits.failed_share): see {self.output}/errors"
+            )
+        if self.exit_code == EXIT_BREACH:
+            lost = max(self.counts.unaccounted, len(self.unsettled))
+            return f"{lost} documents are unaccounted for: run it again"
+        if not self.counts.listed:
+            return "nothing to do: no document under the input"
+        if self.counts.skipped == self.counts.listed:
+            return "nothing to do: the output holds every answer already"
+        return "done"
+
+    def table(self) -> RenderableType:
+        """The report as tables of a terminal."""
+        from rich.console import Group
+        from rich.table import Table
+
+        counts = Table(
+            "listed", "ok", "partial", "failed", "filtered", "skipped", title=f"documents, run {self.run_id}"
+        )
+        values = self.counts
+        counts.add_row(
+            *(
+                str(v)
+                for v in (
+                    values.listed,
+                    values.ok,
+                    values.partial,
+                    values.failed,
+                    values.filtered,
+                    values.skipped,
+                )
+            )
+        )
+        tables: list[RenderableType] = [counts]
+        if self.tasks:
+            tasks = Table("task", "answers", "tokens in", "tokens out", "s per answer", title="answers")
+            for name, task in sorted(self.tasks.items()):
+                each = f"{task.seconds / task.answers:.2f}" if task.answers else "-"
+                tasks.add_row(
+                    name, *(str(n) for n in (task.answers, task.prompt_tokens, task.output_tokens)), each
+                )
+            tables.append(tasks)
+        if self.faults:
+            faults = Table("rows", "status", "stage", "category", title="not answered")
+            for fault in sorted(self.faults, key=lambda fault: -fault.rows):
+                faults.add_row(str(fault.rows), fault.status, fault.stage, fault.category)
+            tables.append(faults)
+        return Group(*tables)

@@ -1,0 +1,78 @@
+"""What there is to do: one file per kind of source, one Protocol for all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from schemas.errors import JobError
+from workers.registry import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
+
+    from workers.storage import StorageOptions
+
+SOURCES = {
+    "prefix": "pipelines.sources.prefix:PrefixSource",
+    "manifest": "pipelines.sources.manifest:ManifestSource",
+}
+
+ROWS = 1000
+"""Documents per table: one page of an S3 listing."""
+
+
+class Source(Protocol):
+    """One kind of list of documents."""
+
+    attributes: pa.DataType | None
+    """The type of a manifest's own columns, known before the first document; None if there are none."""
+
+    duplicates: int
+    """Documents named more than once and left out so far."""
+
+    def documents(self) -> Iterator[pa.Table]:
+        """Stream tables of `rows.DOCUMENTS`, `lane` null, with `attributes` last if there are any.
+
+        A document whose `version` is empty could not be looked up. It is listed all the same, and
+        the stage that fetches it finds out why, through `factory.look_up`.
+
+        Raises:
+            JobError: the list itself is wrong.
+            GemstreamError: what `Storage.list` raises.
+        """
+        ...
+
+
+def open_source(
+    input: Sequence[str],
+    storage_options: StorageOptions,
+    *,
+    manifest: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    limit: int | None = None,
+    rows: int = ROWS,
+) -> Source:
+    """The source of a job, whose `input` and `manifest` decide its kind.
+
+    Args:
+        input: prefixes to list; none where there is a manifest.
+        storage_options: how to reach object stores.
+        manifest: a txt, csv, jsonl or parquet that names the documents.
+        include: only paths that match one of these globs, written as in a .gitignore.
+        exclude: not the paths that match one of these.
+        limit: stop after this many documents.
+        rows: documents per table.
+
+    Raises:
+        JobError: neither or both of input and manifest, a glob that can match nothing, inputs that overlap.
+    """
+    if bool(input) == bool(manifest):
+        raise JobError("a job reads either input or manifest, and one of them", key="input")
+    kind = "manifest" if manifest else "prefix"
+    source: Source = resolve(SOURCES, kind, "source")(
+        manifest or input, storage_options, include=include, exclude=exclude, limit=limit, rows=rows
+    )
+    return source

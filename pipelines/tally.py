@@ -1,0 +1,85 @@
+"""The counting law: listed = ok + partial + failed + filtered + skipped, per document.
+
+Held while the run goes on, with memory for the documents in flight only: one whose answers are
+all settled is counted and forgotten. What is still remembered at the end is what was lost.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from schemas.rows import Status
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass
+class Pending:
+    """A document of which some answers are settled."""
+
+    uri: str
+    media_type: str | None
+    expected: int = 1
+    settled: Counter[str] = field(default_factory=Counter)
+
+
+class Tally:
+    """Counts of one run, fed with what was published."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.media: Counter[str] = Counter()
+        self.tasks: dict[str, Counter[str]] = {}
+        self.seconds: Counter[str] = Counter()
+        self.faults: Counter[tuple[str, str, str]] = Counter()
+        self._pending: dict[str, Pending] = {}
+
+    def add(self, documents: pa.Table, totals: dict[str, Any]) -> None:
+        """Count one published batch (`workers.tally.summarise` and `totals` of it)."""
+        for row in documents.to_pylist():
+            pending = self._pending.setdefault(row["document_id"], Pending(row["uri"], row["media_type"]))
+            pending.expected = max(pending.expected, row["expected"])
+            pending.settled.update(
+                {status.value: row[status.value] for status in Status if row[status.value]}
+            )
+            if pending.settled.total() >= pending.expected:
+                self._close(row["document_id"], pending)
+        for row in totals["tasks"]:
+            counts = self.tasks.setdefault(row["task"], Counter())
+            counts.update({name: row[name] for name in ("answers", "prompt_tokens", "output_tokens")})
+            self.seconds[row["task"]] += row["seconds"]
+        for row in totals["faults"]:
+            self.faults[row["status"], row["stage"] or "", row["category"] or ""] += row["count_all"]
+
+    @property
+    def done(self) -> int:
+        """Documents whose answers are all settled."""
+        return self.counts.total()
+
+    @property
+    def failed_share(self) -> float:
+        """Of the documents that were worked on, those with nothing to show."""
+        worked = self.done - self.counts["filtered"]
+        return self.counts["failed"] / worked if worked else 0.0
+
+    def unsettled(self) -> list[str]:
+        """URIs of documents that still owe answers."""
+        return sorted(pending.uri for pending in self._pending.values())
+
+    def _close(self, document_id: str, pending: Pending) -> None:
+        del self._pending[document_id]
+        self.counts[outcome(pending.settled)] += 1
+        self.media[pending.media_type or "unknown"] += 1
+
+
+def outcome(settled: Counter[str]) -> str:
+    """ok, partial, failed or filtered: what a document is when everything it owed is settled."""
+    if settled[Status.FILTERED]:
+        return "filtered"
+    good = settled[Status.RECORD] + settled[Status.KEPT]
+    if not settled[Status.ERROR]:
+        return "ok"
+    return "partial" if good else "failed"

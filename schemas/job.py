@@ -1,0 +1,222 @@
+"""The job: what to read, what to ask, of which models, where to write. Frozen; unknown keys refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from schemas.errors import JobError
+from schemas.limits import Limits
+from schemas.storage import StorageOptions
+from schemas.tasks import make_task
+from schemas.tasks.base import Task
+
+
+class Options(BaseModel):
+    """Base of every part of a job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelChoice(Options):
+    """Which model answers for which kind of part."""
+
+    vision: str | None = Field(
+        None, description="Gemma 3 for pages and images: a Hugging Face id or a folder."
+    )
+    audio: str | None = Field(None, description="Gemma 3n for recordings: a Hugging Face id or a folder.")
+
+
+class EngineOptions(Options):
+    """How models are hosted."""
+
+    kind: str = Field("vllm", description="An engine of the registry.")
+    replicas: int = Field(1, ge=1, description="Engines per model; each takes one GPU where there are any.")
+    max_replicas: int | None = Field(
+        None, ge=1, description="Upper end of autoscaling; replicas if not given."
+    )
+    gpus: float | None = Field(
+        None, ge=0, description="GPUs per engine; by default 1 where Ray sees any, else 0."
+    )
+    max_num_seqs: int | None = Field(
+        None, ge=1, description="Requests decoded together; 16 on CPUs, 256 on GPUs."
+    )
+    max_model_len: int | None = Field(
+        None, ge=128, description="Tokens of prompt and answer; 8192 at most if not set."
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Passed to the engine as they are (vLLM's engine arguments)."
+    )
+
+
+class PageOptions(Options):
+    """How documents become parts."""
+
+    passwords: tuple[SecretStr, ...] = Field((), description="Tried in turn on encrypted documents.")
+    jpeg_quality: int = Field(
+        90, ge=30, le=100, description="Quality of the JPEG a page or photo travels as."
+    )
+    image_size: int | None = Field(
+        None, ge=32, le=4096, description="Longest side shown; the model's own if not set."
+    )
+    workers: int | None = Field(None, ge=1, description="Parser processes; one per CPU left over if not set.")
+
+
+class SinkOptions(Options):
+    """How the output is written."""
+
+    kind: str = Field("parquet", description="A sink of the registry.")
+    rows: int = Field(20_000, ge=1, description="A part file is published at this many rows,")
+    seconds: float = Field(
+        60, gt=0, description="or this many seconds after its first row, whichever comes first."
+    )
+
+
+class JobSpec(Options):
+    """One job. `gemstream.yaml`, the command line and Python all end here."""
+
+    input: tuple[str, ...] = Field((), description="Prefixes to list: s3://bucket/prefix, or a path.")
+    manifest: str | None = Field(None, description="Instead of input: a txt, csv, jsonl or parquet of URIs.")
+    include: tuple[str, ...] = Field(
+        (), description="Only paths below the prefix that match one of these globs."
+    )
+    exclude: tuple[str, ...] = Field((), description="Not the paths that match one of these.")
+    limit: int | None = Field(None, ge=1, description="Stop listing after this many documents.")
+    output: str = Field(description="Where records/, errors/ and _runs/ go: s3://bucket/prefix, or a path.")
+    tasks: tuple[Task, ...] = Field(description="What to ask, by name or as {task: name, ...options}.")
+    models: ModelChoice = ModelChoice()
+    engine: EngineOptions = EngineOptions()
+    expand: PageOptions = PageOptions()
+    sink: SinkOptions = SinkOptions()
+    storage: StorageOptions = StorageOptions()
+    limits: Limits = Limits()
+    seed: int = Field(0, description="Of sampling above temperature 0, and of the fault engine.")
+
+    @field_validator("input", "include", "exclude", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | os.PathLike) else value
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _made(cls, value: Any) -> tuple[Task, ...]:
+        entries = [value] if isinstance(value, str | Mapping) else list(value)
+        tasks = tuple(make_task(entry) for entry in entries)
+        names = [task.name for task in tasks]
+        double = sorted({name for name in names if names.count(name) > 1})
+        if double:
+            raise JobError(f"two tasks are named {double[0]!r}: give one of them another name", key="tasks")
+        if not tasks:
+            raise JobError("no task: name at least one", key="tasks")
+        return tasks
+
+    @model_validator(mode="after")
+    def _one_source(self) -> JobSpec:
+        if bool(self.input) == bool(self.manifest):
+            raise JobError("a job reads either input or manifest, and one of them", key="input")
+        return self
+
+    def public(self) -> dict[str, Any]:
+        """The job as JSON values, secrets masked: what a run writes down about itself."""
+        values: dict[str, Any] = self.model_dump(mode="json", exclude={"tasks"})
+        values["tasks"] = [
+            {"task": task.kind, **task.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
+            for task in self.tasks
+        ]
+        return values
+
+
+def make_job(values: Mapping[str, Any]) -> JobSpec:
+    """A job from plain values.
+
+    Raises:
+        JobError: every fault in one message, each with its key, its value and what was meant.
+    """
+    try:
+        return JobSpec.model_validate(dict(values))
+    except ValidationError as error:
+        faults = "\n".join(f"  {line}" for line in _faults(error))
+        first = error.errors()[0]["loc"]
+        raise JobError(f"the job does not hold:\n{faults}", key=".".join(map(str, first))) from error
+
+
+def load_job(path: str | Path, overrides: Mapping[str, Any] | None = None) -> JobSpec:
+    """A job from a YAML file, with overrides by dotted key on top (`limits.failed_share`).
+
+    Raises:
+        JobError: unreadable, not a mapping, or it does not hold.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise JobError(f"job {path}: {error}", key="job") from error
+    if not isinstance(values, dict):
+        raise JobError(f"job {path}: must be a mapping of settings", key="job")
+    return make_job(overlay(values, overrides or {}))
+
+
+def overlay(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with each dotted key of `overrides` set."""
+    result = dict(values)
+    for dotted, value in overrides.items():
+        head, _, rest = dotted.partition(".")
+        if rest:
+            inner = result.get(head)
+            result[head] = overlay(inner if isinstance(inner, Mapping) else {}, {rest: value})
+        else:
+            result[head] = value
+    return result
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors():
+        key = ".".join(str(step) for step in fault["loc"]) or "job"
+        if fault["type"] == "extra_forbidden":
+            yield f"{key}: unknown setting{_meant(fault['loc'])}"
+        elif fault["type"] == "missing":
+            yield f"{key}: required"
+        else:
+            yield f"{key}: {fault['msg']}, got {_shown(fault['input'])}"
+
+
+def _shown(value: Any) -> str:
+    return "a value of its own" if isinstance(value, SecretStr) else repr(value)[:120]
+
+
+def _meant(location: tuple[Any, ...]) -> str:
+    """The known key nearest to the unknown one, among its siblings."""
+    known = _known_keys(location[:-1])
+    guess = get_close_matches(str(location[-1]), known, 1)
+    return f", did you mean {guess[0]!r}?" if guess else f" (known: {', '.join(known)})"
+
+
+def _known_keys(parents: tuple[Any, ...]) -> list[str]:
+    model: type[BaseModel] = JobSpec
+    for step in parents:
+        field = model.model_fields.get(str(step))
+        if field is None:
+            return []
+        candidates = [field.annotation, *get_args(field.annotation)]
+        models = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not models:
+            return []
+        model = models[0]
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+PartPool = Literal["vision", "audio"]
+"""The engine pools, which are also the lanes of a run."""

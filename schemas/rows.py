@@ -1,0 +1,199 @@
+"""The Arrow schemas between stages. Explicit, so that an all-null column keeps its type."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.errors import GemstreamError, TransientError
+
+
+class PartKind(StrEnum):
+    """What one model call sees."""
+
+    PAGE = "page"
+    IMAGE = "image"
+    AUDIO = "audio"
+
+
+class Status(StrEnum):
+    """What an outcome row says of the answers it settles."""
+
+    RECORD = "record"
+    """An answer, to be written to `records/`."""
+    KEPT = "kept"
+    """An answer the output already holds: counted, not asked again, not written again."""
+    ERROR = "error"
+    """A failure, to be written to `errors/`."""
+    FILTERED = "filtered"
+    """A document nothing in the job asks about: counted, never an error."""
+
+
+IDENTITY = pa.schema(
+    [
+        pa.field("document_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+    ]
+)
+
+DOCUMENTS = pa.schema(
+    [
+        *IDENTITY,
+        pa.field("size", pa.int64()),
+        pa.field("modified", pa.timestamp("us", tz="UTC")),
+        pa.field("lane", pa.string()),
+    ]
+)
+"""One listed document. `size` in bytes; `lane` names the engine pool that it was routed to.
+A manifest's other columns follow as one struct column, `attributes`."""
+
+KEPT = pa.list_(pa.string())
+"""Answers of a half-done document that the output already holds, as `part_index/task`."""
+
+PART_FACTS = pa.schema(
+    [
+        pa.field("media_type", pa.string()),
+        pa.field("part_index", pa.int32()),
+        pa.field("parts_total", pa.int32()),
+        pa.field("part_kind", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("rotation", pa.int16()),
+        pa.field("start_seconds", pa.float64()),
+        pa.field("end_seconds", pa.float64()),
+    ]
+)
+"""`width` and `height` are points for a page and pixels for an image, as the document has them
+(before scaling to the model); `rotation` is the clockwise turn in degrees that was applied."""
+
+ERROR = pa.struct(
+    [
+        pa.field("stage", pa.string()),
+        pa.field("category", pa.string()),
+        pa.field("message", pa.string()),
+        pa.field("transient", pa.bool_()),
+    ]
+)
+
+PARTS = pa.schema(
+    [
+        *IDENTITY,
+        *PART_FACTS,
+        pa.field("status", pa.string()),
+        pa.field("expected", pa.int32(), nullable=False),
+        pa.field("settled", pa.int32(), nullable=False),
+        pa.field("task", pa.string()),
+        pa.field("error", ERROR),
+        pa.field("content", pa.large_binary()),
+        pa.field("content_hash", pa.string()),
+        pa.field("page_text", pa.large_string()),
+        pa.field("document_metadata", pa.string()),
+        pa.field("kept", KEPT),
+    ]
+)
+"""Expand's output. A row with `content` is a part to ask about: JPEG bytes at the model's
+resolution, or 16 kHz mono float32 samples. A row with `status` set is already an outcome and
+passes the engines untouched. `expected` is how many answers the whole document owes,
+`settled` how many of them this row settles by itself. `kept` names the tasks whose answer about
+this part the output already holds."""
+
+ANSWER = pa.schema(
+    [
+        pa.field("task", pa.string()),
+        pa.field("fingerprint", pa.string()),
+        pa.field("text", pa.large_string()),
+        pa.field("text_source", pa.string()),
+        pa.field("finish_reason", pa.string()),
+        pa.field("attempts", pa.int16()),
+        pa.field("prompt_tokens", pa.int32()),
+        pa.field("output_tokens", pa.int32()),
+        pa.field("confidence", pa.float32()),
+        pa.field("seconds", pa.float64()),
+        pa.field("model", pa.string()),
+        pa.field("model_revision", pa.string()),
+        pa.field("document_metadata", pa.string()),
+    ]
+)
+"""`text_source` is "model" or "text_layer"; `confidence` is the geometric mean probability of the
+output tokens; `seconds` is the time of the try that was kept, from its entry into the engine."""
+
+RUN = pa.schema([pa.field("run_id", pa.string()), pa.field("answered_at", pa.timestamp("us", tz="UTC"))])
+
+OUTCOMES = pa.schema(
+    [
+        *IDENTITY,
+        *PART_FACTS,
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("expected", pa.int32(), nullable=False),
+        pa.field("settled", pa.int32(), nullable=False),
+        *ANSWER,
+        pa.field("error", ERROR),
+        *RUN,
+    ]
+)
+"""What leaves the engines, one row per (part, task) or per failure. Tasks with typed answers add
+one struct column each, named by `data_column`."""
+
+ERRORS = pa.schema(
+    [
+        *IDENTITY,
+        *PART_FACTS,
+        pa.field("task", pa.string()),
+        pa.field("stage", pa.string()),
+        pa.field("category", pa.string()),
+        pa.field("message", pa.string()),
+        pa.field("transient", pa.bool_()),
+        pa.field("attempts", pa.int16()),
+        pa.field("text", pa.large_string()),
+        *RUN,
+    ]
+)
+"""`text` keeps what the model said when its answer did not hold."""
+
+
+def data_column(task: str) -> str:
+    """Where a task's typed answer travels between infer and write."""
+    return f"data:{task}"
+
+
+def outcomes_schema(data_types: dict[str, pa.DataType], attributes: pa.DataType | None) -> pa.Schema:
+    """OUTCOMES for one job: a struct column per typed task, and the manifest's own columns."""
+    schema = OUTCOMES
+    for task, data_type in data_types.items():
+        schema = schema.append(pa.field(data_column(task), data_type))
+    return with_attributes(schema, attributes)
+
+
+def records_schema(data_type: pa.DataType | None, attributes: pa.DataType | None) -> pa.Schema:
+    """What a file under `records/task=<name>/` holds: the same for every file of the task.
+
+    `task` itself is the folder's name, as hive partitions have it.
+    """
+    fields = [*IDENTITY, *PART_FACTS, *(field for field in ANSWER if field.name != "task"), *RUN]
+    if data_type is not None:
+        fields.append(pa.field("data", data_type))
+    return with_attributes(pa.schema(fields), attributes)
+
+
+def listed_schema(attributes: pa.DataType | None) -> pa.Schema:
+    """DOCUMENTS as a run writes down its list: what the ledger knows of each beside it."""
+    known = [pa.field("skipped", pa.bool_()), pa.field("kept", KEPT)]
+    return with_attributes(pa.schema([*DOCUMENTS, *known]), attributes)
+
+
+def with_attributes(schema: pa.Schema, attributes: pa.DataType | None) -> pa.Schema:
+    """The schema with the manifest's own columns as `attributes`, if it has any."""
+    return schema if attributes is None else schema.append(pa.field("attributes", attributes))
+
+
+def error_value(error: GemstreamError) -> dict[str, Any]:
+    """An error as the value of an `error` column."""
+    return {
+        "stage": error.fields.get("stage", error.stage),
+        "category": error.category,
+        "message": error.message,
+        "transient": isinstance(error, TransientError),
+    }

@@ -1,0 +1,1 @@
+"""Mirrors the tree; plus flow, contract, chaos and benchmark suites."""

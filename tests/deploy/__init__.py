@@ -1,0 +1,1 @@
+"""Tests of the environment, the demo and what they ship."""

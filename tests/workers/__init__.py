@@ -1,0 +1,1 @@
+"""What workers do, each against the real thing it works with."""

@@ -1,0 +1,250 @@
+"""Recordings as the model hears them: mono, 16 kHz, in segments that tile them and are cut in pauses."""
+
+import itertools
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import CorruptDocument, LimitExceeded, UnsupportedMedia
+from schemas.limits import Limits
+from workers.expand import ExpandOptions
+from workers.expand.audio import AudioExpander
+
+OPTIONS = ExpandOptions()
+LIMITS = Limits()
+RATE = 16_000
+
+
+def tone(seconds, rate=RATE, hertz=440.0, volume=0.5):
+    return (volume * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+
+
+def wav(path, samples, rate=RATE, **options):
+    soundfile.write(path, samples, rate, format="WAV", **{"subtype": "FLOAT", **options})
+    return path
+
+
+def muxed(path, samples, rate, codec, layout="mono", **kind):
+    """Channels x samples through FFmpeg, for what libsndfile does not write."""
+    with av.open(str(path), "w", **kind) as container:
+        stream = container.add_stream(codec, rate=rate, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
+        frame.sample_rate = rate
+        resampler = av.AudioResampler(
+            stream.codec_context.format, layout, rate, stream.codec_context.frame_size
+        )
+        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))
+    return path
+
+
+def expanded(path, scratch, options=OPTIONS, limits=LIMITS):
+    opened = AudioExpander().open(path, scratch, options, limits)
+    return opened, AudioExpander().parts(path, scratch, opened, 0, opened.parts_total, options, limits)
+
+
+def heard(parts):
+    return np.concatenate([np.frombuffer(part.content, "<f4") for part in parts])
+
+
+def loudness(samples):
+    return float(np.sqrt(np.mean(np.square(samples))))
+
+
+def test_a_clip_is_one_part_and_comes_as_it_is(tmp_path):
+    samples = tone(3.0)
+    opened, [part] = expanded(wav(tmp_path / "a", samples), tmp_path)
+    assert (opened.parts_total, opened.warnings) == (1, ())
+    assert (part.index, part.start_seconds, part.end_seconds) == (0, 0.0, 3.0)
+    np.testing.assert_array_equal(heard([part]), samples)
+    assert opened.metadata["sample_rate"] == "16000"
+    assert opened.metadata["duration_seconds"] == "3.000"
+
+
+@given(
+    st.lists(st.sampled_from(["tone", "noise", "silence"]), min_size=1, max_size=12),
+    st.floats(0.05, 5.0),
+    st.sampled_from([1.0, 2.5, 4.0]),
+)
+@settings(max_examples=40)
+def test_segments_tile_the_recording(tmp_path_factory, kinds, seconds, limit):
+    folder = tmp_path_factory.mktemp("tile")
+    rng = np.random.default_rng(len(kinds))
+    pieces = {
+        "tone": tone(seconds),
+        "noise": rng.normal(0, 0.1, int(seconds * RATE)).astype(np.float32),
+        "silence": np.zeros(int(seconds * RATE), np.float32),
+    }
+    samples = np.concatenate([pieces[kind] for kind in kinds])
+    opened, parts = expanded(wav(folder / "a", samples), folder, ExpandOptions(segment_seconds=limit))
+    assert [part.index for part in parts] == list(range(opened.parts_total))
+    assert parts[0].start_seconds == 0
+    assert parts[-1].end_seconds == len(samples) / RATE
+    for left, right in itertools.pairwise(parts):
+        assert left.end_seconds == right.start_seconds
+    for part in parts:
+        assert 0 < round((part.end_seconds - part.start_seconds) * RATE) <= limit * RATE
+        assert 0.1 * RATE <= len(heard([part])) <= limit * RATE
+    np.testing.assert_array_equal(heard(parts)[: len(samples)], samples)
+
+
+def test_cuts_fall_in_the_pauses(tmp_path):
+    # Words of 0.9 s and pauses of 0.3 s, for two minutes.
+    word = np.concatenate([tone(0.9), np.zeros(int(0.3 * RATE), np.float32)])
+    opened, parts = expanded(wav(tmp_path / "a", np.tile(word, 100)), tmp_path)
+    assert 4 <= opened.parts_total <= 6
+    for part in parts[1:]:
+        assert 0.9 < part.start_seconds % 1.2 < 1.2
+        assert 20 <= parts[part.index - 1].end_seconds - parts[part.index - 1].start_seconds <= 30
+
+
+def test_the_last_segment_is_no_splinter(tmp_path):
+    for seconds in (30.0, 30.001, 30.4, 31.5, 60.05):
+        _, parts = expanded(wav(tmp_path / "a", tone(seconds)), tmp_path)
+        assert min(part.end_seconds - part.start_seconds for part in parts) >= 1.0
+        assert len(parts) == (1 if seconds == 30.0 else len(parts))
+
+
+@pytest.mark.parametrize("samples", [160, 200, 512, 1599])
+def test_clips_too_short_for_the_audio_tower_are_padded(tmp_path, samples):
+    _, [part] = expanded(wav(tmp_path / "a", tone(1.0)[:samples]), tmp_path)
+    assert len(heard([part])) == 1600
+    assert not heard([part])[samples:].any()
+    assert part.end_seconds == samples / RATE
+
+
+@given(st.integers(1, 8), st.sampled_from(["WAV", "FLAC", "OGG"]))
+@settings(max_examples=15)
+def test_channels_are_averaged(tmp_path_factory, channels, kind):
+    folder = tmp_path_factory.mktemp("mix")
+    mix = np.stack([tone(0.5, hertz=200.0 * (1 + index), volume=0.4) for index in range(channels)], axis=1)
+    soundfile.write(folder / "a", mix, RATE, format=kind)
+    samples = heard(expanded(folder / "a", folder)[1])
+    exact = 0.02 if kind == "OGG" else 2e-3
+    assert np.abs(samples[:8000] - mix.mean(axis=1)).max() < (0.2 if kind == "OGG" else exact)
+    assert abs(loudness(samples) - loudness(mix.mean(axis=1))) < exact
+
+
+@pytest.mark.parametrize(
+    ("codec", "kind"), [("aac", "mp4"), ("aac", "adts"), ("libopus", "webm"), ("ac3", "matroska")]
+)
+def test_ffmpeg_reads_the_rest_and_stereo_is_no_louder(tmp_path, codec, kind):
+    left = tone(2.0, 48_000)
+    path = muxed(tmp_path / "a", np.stack([left, left]), 48_000, codec, "stereo", format=kind)
+    opened, parts = expanded(path, tmp_path)
+    # FFmpeg's own mono mix would make this 1.41 times as loud.
+    assert abs(loudness(heard(parts)) / loudness(left) - 1) < 0.1
+    assert abs(len(heard(parts)) / RATE - 2.0) < 0.1
+    assert opened.metadata["channels"] == "2"
+
+
+def test_eight_channels_do_not_crash_ffmpegs_binding(corpus, tmp_path):
+    _, parts = expanded(corpus / "audio" / "whisperkit__8_Channel_ID.m4a", tmp_path)
+    assert 8.0 < len(heard(parts)) / RATE < 8.2
+    assert 0.001 < loudness(heard(parts)) < 0.05
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000])
+def test_every_rate_ends_at_the_models(tmp_path, rate):
+    _, [part] = expanded(wav(tmp_path / "a", tone(2.0, rate), rate), tmp_path)
+    samples = heard([part])
+    assert abs(len(samples) - 2 * RATE) <= 2
+    spectrum = np.abs(np.fft.rfft(samples))
+    assert abs(spectrum.argmax() / 2.0 - 440) < 1
+    assert abs(loudness(samples) - loudness(tone(2.0))) < 0.01
+
+
+@pytest.mark.parametrize(
+    "subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"]
+)
+def test_every_depth_is_as_loud(tmp_path, subtype):
+    _, [part] = expanded(wav(tmp_path / "a", tone(1.0), subtype=subtype), tmp_path)
+    assert abs(loudness(heard([part])) - loudness(tone(1.0))) < 0.02
+
+
+def test_numbers_that_are_none_do_not_reach_the_model(tmp_path):
+    samples = tone(1.0)
+    samples[100], samples[200], samples[300] = np.nan, np.inf, -np.inf
+    _, [part] = expanded(wav(tmp_path / "a", samples), tmp_path)
+    assert np.isfinite(heard([part])).all()
+
+
+def test_the_sound_of_a_video_is_heard_and_a_silent_one_says_so(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 64
+        for _ in range(10):
+            container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode(None))
+    with pytest.raises(UnsupportedMedia, match="no audio stream in it, only video") as caught:
+        expanded(tmp_path / "a.mp4", tmp_path)
+    assert caught.value.fields["stage"] == "expand"
+
+
+@pytest.mark.parametrize("samples", [0, 1, 100])
+def test_nothing_to_hear_is_corrupt(tmp_path, samples):
+    with pytest.raises(CorruptDocument, match="no audio in it"):
+        expanded(wav(tmp_path / "a", tone(1.0)[:samples]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"RIFF\x24\x00\x00\x00WAVE",
+        b"fLaC" + bytes(40),
+        b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
+        b"ffconcat version 1.0\nfile '/etc/passwd'\n",
+        b"",
+    ],
+)
+def test_what_cannot_be_heard_is_corrupt_and_playlists_are_not_followed(tmp_path, content):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(
+        CorruptDocument, match=r"neither libsndfile \(.*\) nor FFmpeg \(.*\) can read it|no audio"
+    ):
+        expanded(tmp_path / "a", tmp_path)
+
+
+def test_a_recording_that_was_cut_off_is_kept_and_says_so(tmp_path):
+    wav(tmp_path / "a.wav", tone(10.0), subtype="PCM_16")
+    soundfile.write(tmp_path / "a.flac", np.stack([tone(10.0, 44_100)] * 2, axis=1), 44_100)
+    for name in ("a.wav", "a.flac"):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        opened, parts = expanded(tmp_path / name, tmp_path)
+        assert 4.0 < len(heard(parts)) / RATE < 6.0
+        assert any("its header" in warning for warning in opened.warnings)
+        assert not np.isnan(heard(parts)).any()
+
+
+def test_damage_in_the_middle_costs_the_damaged_packets(tmp_path):
+    path = muxed(tmp_path / "a.aac", tone(10.0, 44_100)[None], 44_100, "aac", format="adts")
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = b"\xff" * 400
+    path.write_bytes(content)
+    opened, parts = expanded(path, tmp_path)
+    assert 8.0 < len(heard(parts)) / RATE <= 10.2
+    assert any("damaged" in warning for warning in opened.warnings)
+
+
+def test_too_long_is_refused_while_it_decodes(tmp_path):
+    wav(tmp_path / "a", tone(60.0))
+    with pytest.raises(LimitExceeded, match=r"limits\.audio_seconds = 20"):
+        expanded(tmp_path / "a", tmp_path, limits=Limits(audio_seconds=20))
+    # Stopped at the limit, not at the end.
+    assert (tmp_path / "samples.f32").stat().st_size < 30 * RATE * 4
+
+
+def test_titles_are_metadata(tmp_path):
+    with soundfile.SoundFile(tmp_path / "a.flac", "w", RATE, 1) as file:
+        file.title, file.artist = "Board meeting", "R. Okafor"
+        file.write(tone(1.0))
+    opened, _ = expanded(tmp_path / "a.flac", tmp_path)
+    assert opened.metadata["title"] == "Board meeting"
+    assert opened.metadata["artist"] == "R. Okafor"

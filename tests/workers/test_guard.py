@@ -1,0 +1,207 @@
+"""Whatever a parser does, it is one error with a name, and the next document finds a fresh child."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from schemas.errors import (
+    CorruptDocument,
+    EncryptedDocument,
+    GemstreamError,
+    LimitExceeded,
+    ParserCrashed,
+    ParserTimeout,
+    StorageUnavailable,
+)
+from tests.workers import faulty
+from workers.guard import Guard
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def guard():
+    guard = Guard(seconds=30, ceiling=256 * MIB)
+    yield guard
+    pid = guard.pid
+    guard.close()
+    assert pid is None or not psutil.pid_exists(pid)
+
+
+def values(guard, function, *args):
+    return list(guard.stream((), function, *args))
+
+
+def test_values_come_in_order_and_the_child_stays(guard):
+    assert values(guard, faulty.numbers, 1000) == list(range(1000))
+    assert values(guard, faulty.who) == values(guard, faulty.who) == [guard.pid]
+    assert guard.pid != os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "words"),
+    [
+        (faulty.segfault, ParserCrashed, "crashed with SIGSEGV"),
+        (faulty.abort, ParserCrashed, "crashed with SIGABRT: free(): invalid pointer"),
+        (faulty.leave, ParserCrashed, "exit status 7"),
+        (faulty.bloat, LimitExceeded, "limits.expand_bytes"),
+        (faulty.refuse_ours, EncryptedDocument, "it needs a password"),
+        (faulty.refuse_silently, CorruptDocument, "ValueError"),
+        (faulty.send_lambda, CorruptDocument, "lambda"),
+        (faulty.broken_installation, GemstreamError, "installation is missing or broken: libfoo.so"),
+        (faulty.full_disk, StorageUnavailable, "TMPDIR"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_each_fault_has_its_error_and_the_next_document_is_served(guard, fault, error, words):
+    with pytest.raises(error) as caught:
+        values(guard, fault)
+    assert type(caught.value) is error
+    assert words in caught.value.message
+    assert values(guard, faulty.numbers, 3) == [0, 1, 2]
+
+
+def test_what_came_before_the_fault_is_kept(guard):
+    stream = guard.stream((), faulty.segfault)
+    assert next(stream) == "before"
+    with pytest.raises(ParserCrashed) as caught:
+        next(stream)
+    assert caught.value.fields["signal"] == "SIGSEGV"
+
+
+@pytest.mark.parametrize("fault", [faulty.hang, faulty.hang_deaf], ids=["asleep", "deaf"])
+def test_a_hang_is_killed(fault):
+    guard = Guard(seconds=0.5, ceiling=256 * MIB)
+    values(guard, faulty.numbers, 1)
+    pid, began = guard.pid, time.monotonic()
+    with pytest.raises(ParserTimeout, match=r"limits\.expand_seconds"):
+        values(guard, fault)
+    assert time.monotonic() - began < 5
+    assert not psutil.pid_exists(pid)
+    assert values(guard, faulty.numbers, 2) == [0, 1]
+    guard.close()
+
+
+def test_time_that_the_reader_takes_is_not_the_parsers():
+    guard = Guard(seconds=0.5, ceiling=256 * MIB)
+    stream = guard.stream((), faulty.numbers, 3)
+    assert next(stream) == 0
+    time.sleep(0.8)
+    assert list(stream) == [1, 2]
+    guard.close()
+
+
+def test_a_librarys_error_says_nothing_of_scratch_files(guard):
+    with pytest.raises(CorruptDocument) as caught:
+        values(guard, faulty.refuse, Path("/scratch/x7f/document"))
+    assert caught.value.message == "Unpicklable: cannot read document"
+
+
+def test_the_child_sees_no_credentials(guard, monkeypatch):
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "SOME_FUTURE_SECRET"):
+        monkeypatch.setenv(name, "s3kr1t")
+    [(at_start, now)] = values(guard, faulty.environment)
+    assert "s3kr1t" not in at_start
+    assert "s3kr1t" not in str(now)
+    assert now["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_child_that_was_taken_over_cannot_take_its_parent(guard):
+    with pytest.raises(ParserCrashed, match="may not send"):
+        values(guard, faulty.send_exploit)
+    assert not Path("/tmp/gemstream-was-here").exists()
+    assert values(guard, faulty.numbers, 1) == [0]
+
+
+def test_the_ceiling_counts_on_top_of_the_imports(guard):
+    # numpy and its BLAS map some 150 MB: not the document's fault.
+    stream = guard.stream(("numpy", "soundfile", "av"), faulty.send_big, 100 * MIB)
+    assert len(next(stream)) == 100 * MIB
+
+
+def test_children_are_recycled():
+    guard = Guard(seconds=30, ceiling=256 * MIB, recycle=2)
+    pids = [values(guard, faulty.who)[0] for _ in range(4)]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+    guard.close()
+
+
+def test_a_child_that_leaks_is_replaced(guard):
+    first = values(guard, faulty.keep, 1 * MIB)
+    assert values(guard, faulty.keep, 100 * MIB) == first
+    assert values(guard, faulty.who) != first
+
+
+def test_a_stream_that_is_left_costs_the_child_its_life(guard):
+    stream = guard.stream((), faulty.numbers, 10)
+    next(stream)
+    pid = guard.pid
+    stream.close()
+    assert not psutil.pid_exists(pid)
+    assert values(guard, faulty.numbers, 2) == [0, 1]
+
+
+def test_a_child_killed_while_idle_is_nobodys_fault(guard):
+    values(guard, faulty.who)
+    psutil.Process(guard.pid).kill()
+    assert values(guard, faulty.numbers, 2) == [0, 1]
+
+
+def test_a_broken_installation_stops_the_run(guard):
+    with pytest.raises(RuntimeError, match="does not come up"):
+        list(guard.stream(("no_such_library",), faulty.who))
+
+
+def test_the_child_outlives_the_thread_that_asked_first(guard):
+    pids = []
+    thread = threading.Thread(target=lambda: pids.extend(values(guard, faulty.who)))
+    thread.start()
+    thread.join()
+    assert values(guard, faulty.who) == pids
+
+
+def test_the_child_dies_with_its_parent(guard):
+    stream = guard.stream((), faulty.grandparent)
+    grandchild = next(stream)
+    assert psutil.pid_exists(grandchild)
+    psutil.Process(guard.pid).kill()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and _runs(grandchild):
+        time.sleep(0.05)
+    assert not _runs(grandchild)
+    with pytest.raises(ParserCrashed, match="SIGKILL"):
+        next(stream)
+
+
+def _runs(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_nothing_is_left_behind():
+    descriptors = len(os.listdir("/proc/self/fd"))
+    children = len(psutil.Process().children())
+    for _ in range(3):
+        guard = Guard(seconds=30, ceiling=256 * MIB)
+        values(guard, faulty.who)
+        with pytest.raises(ParserCrashed):
+            values(guard, faulty.leave)
+        guard.close()
+        guard.close()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(psutil.Process().children()) == children
+
+
+def test_one_stream_at_a_time(guard):
+    first = guard.stream((), faulty.numbers, 3)
+    next(first)
+    with pytest.raises(RuntimeError, match="another stream"):
+        values(guard, faulty.who)
+    assert list(first) == [1, 2]
+    assert values(guard, faulty.numbers, 1) == [0]

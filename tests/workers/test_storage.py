@@ -1,0 +1,163 @@
+"""What every storage promises, held to on a file system and on a real S3 server alike."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from schemas.errors import ObjectChanged, ObjectMissing
+from tests.workers.places import Place, place
+from workers.storage.factory import join, normalise
+
+__all__ = ["place"]
+
+ODD_NAMES = [
+    "a b.pdf",
+    " leading and trailing ",
+    "Größe/日本語.png",
+    "issue #7.pdf",
+    "what?.pdf",
+    "100%.pdf",
+    "a%20b.pdf",
+    "a+b&c=d.pdf",
+    "'quoted' \"twice\" <x>.pdf",
+    "two\nlines.txt",
+    "*[x]{y}.pdf",
+    "-rf.pdf",
+    "~home.pdf",
+    "e\u0301 and \u00e9.pdf",
+]
+
+
+def test_what_is_published_is_read_listed_and_described_alike(place: Place) -> None:
+    uri = place.put("folder/a.pdf", b"0123456789")
+    info = place.storage.info(uri)
+    assert place.storage.read(uri) == b"0123456789"
+    assert (info.uri, info.size) == (uri, 10)
+    assert info.modified is not None
+    assert abs(datetime.now(UTC) - info.modified) < timedelta(minutes=5)
+    [listed] = place.storage.list(place.root)
+    assert (listed.uri, listed.version, listed.size) == (info.uri, info.version, info.size)
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "expected"),
+    [
+        (0, None, b"0123456789"),
+        (0, 3, b"012"),
+        (2, 3, b"234"),
+        (7, None, b"789"),
+        (8, 100, b"89"),
+        (10, None, b""),
+        (99, 5, b""),
+        (3, 0, b""),
+    ],
+)
+def test_ranges_are_those_of_a_file(place: Place, start: int, length: int | None, expected: bytes) -> None:
+    uri = place.put("a", b"0123456789")
+    version = place.storage.info(uri).version
+    assert place.storage.read(uri, start=start, length=length) == expected
+    assert place.storage.read(uri, version=version, start=start, length=length) == expected
+
+
+def test_an_empty_object_reads_as_empty_whole_or_ranged(place: Place) -> None:
+    uri = place.put("empty", b"")
+    assert place.storage.info(uri).size == 0
+    assert place.storage.read(uri) == b""
+    assert place.storage.read(uri, start=0, length=1024) == b""
+
+
+def test_another_version_than_the_listed_one_is_not_read(place: Place) -> None:
+    uri = place.put("a", b"first")
+    [listed] = place.storage.list(uri)
+    assert place.storage.read(uri, version=listed.version) == b"first"
+    place.put("a", b"other")
+    for length in (None, 2, 99):
+        with pytest.raises(ObjectChanged, match="changed since it was listed"):
+            place.storage.read(uri, version=listed.version, length=length)
+    assert place.storage.read(uri, version=place.storage.info(uri).version) == b"other"
+
+
+def test_what_is_not_there_is_missing(place: Place) -> None:
+    place.put("there")
+    uri = join(place.root, "not there.pdf")
+    with pytest.raises(ObjectMissing, match="not there.pdf"):
+        place.storage.info(uri)
+    with pytest.raises(ObjectMissing, match="not there.pdf"):
+        place.storage.read(uri, version="1-2", length=4)
+    with pytest.raises(ObjectMissing):
+        place.storage.read(place.root)  # a prefix or folder, no object
+
+
+def test_deleting_twice_is_success(place: Place) -> None:
+    uri = place.put("a")
+    place.storage.delete(uri)
+    place.storage.delete(uri)
+    with pytest.raises(ObjectMissing):
+        place.storage.info(uri)
+
+
+def test_a_listing_has_an_order_and_stays_below_its_prefix(place: Place) -> None:
+    names = ["scans/a-b", "scans/a.pdf", "scans/a/2", "scans/a/10", "scans/b", "scans-old/z", "scans.txt"]
+    for name in names:
+        place.put(name)
+    below = [name for name in names if name.startswith("scans/")]
+    # In key order on files and on S3 itself; SeaweedFS goes through "scans/" before "scans-old/".
+    assert sorted(place.names()) == sorted(names)
+    assert sorted(place.names("scans")) == sorted(place.names("scans/")) == sorted(below)
+    assert place.names() == place.names()
+    assert [info.uri for info in place.storage.list(join(place.root, "scans", "a.pdf"))] == [
+        join(place.root, "scans/a.pdf")
+    ]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names_round_trip(place: Place, name: str) -> None:
+    uri = f"{place.root}/{name}"
+    assert normalise(uri) == uri
+    place.storage.publish(uri, name.encode())
+    [listed] = place.storage.list(place.root)
+    assert listed.uri == uri
+    assert place.storage.read(listed.uri, version=listed.version) == name.encode()
+    assert place.storage.info(uri).version == listed.version
+
+
+def test_readers_see_one_whole_version_while_it_is_replaced(place: Place) -> None:
+    versions = [bytes([letter]) * 400_000 for letter in b"abcdef"]
+    uri = place.put("a", versions[0])
+    done = threading.Event()
+
+    def write() -> None:
+        for content in versions * 4:
+            place.storage.publish(uri, content)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    reads = 0
+    while not done.is_set() or reads == 0:
+        assert place.storage.read(uri) in versions
+        reads += 1
+    writer.join()
+    assert place.names() == ["a"]
+
+
+def test_storages_travel_between_processes_even_when_used(place: Place) -> None:
+    uri = place.put("a", b"hello")
+    storage = place.storage
+    storage.read(uri)
+    sent = pickle.dumps(storage)
+    assert len(sent) < 1000  # options only: no client, no connection
+    assert pickle.loads(sent).read(uri) == b"hello"
+
+
+def test_a_listing_can_be_left_half_way(place: Place) -> None:
+    for name in "abc":
+        place.put(name)
+    listing = iter(place.storage.list(place.root))
+    assert next(listing).uri == join(place.root, "a")
+    del listing
+    assert place.names() == ["a", "b", "c"]

@@ -1,0 +1,151 @@
+"""An engine that dies is replaced, the request that kills it is found, and no other is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from schemas.errors import EngineUnavailable, PoisonRequest, RequestRefused, RequestTimeout
+from schemas.rows import PartKind
+from workers.engines import EngineConfig, Media, Request, Response
+from workers.supervise import MAX_RESTARTS_IDLE, Gate, Supervisor
+
+
+class Scripted:
+    """An engine whose requests say by their key what becomes of them."""
+
+    def __init__(self, config: EngineConfig | None = None) -> None:
+        self.starts = 0
+        self.asked: Counter[str] = Counter()
+        self.inside: set[str] = set()
+        self.beside: dict[str, set[str]] = {}
+        self.dead = asyncio.Event()
+
+    @staticmethod
+    def environment(gpus: float) -> dict[str, str]:
+        return {}
+
+    def start(self) -> None:
+        self.starts += 1
+        self.dead = asyncio.Event()
+
+    def close(self) -> None:
+        self.dead.set()
+
+    async def generate(self, request: Request) -> Response:
+        self.asked[request.key] += 1
+        self.beside[request.key] = set(self.inside)
+        self.inside.add(request.key)
+        try:
+            return await self._answer(request)
+        finally:
+            self.inside.discard(request.key)
+
+    async def _answer(self, request: Request) -> Response:
+        dead = self.dead
+        if request.key.startswith("kill"):
+            await asyncio.sleep(0)
+            dead.set()
+        if request.key.startswith("refuse"):
+            raise RequestRefused("no")
+        if request.key.startswith("hang"):
+            await asyncio.Event().wait()
+        for _ in range(3):
+            await asyncio.sleep(0)
+            if dead.is_set():
+                raise EngineUnavailable("died", key=request.key)
+        return Response(request.key, "stop", 1, 1)
+
+
+def request(key: str) -> Request:
+    return Request(key, "?", Media(PartKind.IMAGE, b"", key), max_tokens=8)
+
+
+def gathered(engine: Scripted, keys: list[str], seconds: float = 5.0) -> list[Any]:
+    async def ask() -> list[Any]:
+        supervisor = Supervisor(engine, concurrency=8, request_seconds=seconds)
+        return await asyncio.gather(*(supervisor.ask(request(key)) for key in keys), return_exceptions=True)
+
+    return asyncio.run(ask())
+
+
+def test_one_poisoned_request_among_many() -> None:
+    engine = Scripted()
+    answers = gathered(engine, [*(f"good{i}" for i in range(6)), "kill", "good6"])
+    assert isinstance(answers[6], PoisonRequest)
+    assert [answer.text for answer in answers if isinstance(answer, Response)] == [
+        f"good{i}" for i in range(7)
+    ]
+    assert engine.asked["kill"] == 2
+    assert engine.beside["kill"] == set(), "the second try of a suspect is made alone"
+
+
+def test_two_poisoned_requests_do_not_take_an_innocent_with_them() -> None:
+    answers = gathered(Scripted(), ["kill1", "good1", "kill2", "good2", "good3"])
+    assert [type(answer).__name__ for answer in answers] == [
+        "PoisonRequest",
+        "Response",
+        "PoisonRequest",
+        "Response",
+        "Response",
+    ]
+
+
+def test_a_refused_request_costs_itself() -> None:
+    engine = Scripted()
+    answers = gathered(engine, ["good", "refuse"])
+    assert isinstance(answers[0], Response) and isinstance(answers[1], RequestRefused)
+    assert engine.starts == 1
+
+
+def test_a_request_that_hangs_beside_others_times_out_alone() -> None:
+    engine = Scripted()
+
+    async def ask() -> list[Any]:
+        supervisor = Supervisor(engine, concurrency=8, request_seconds=0.2)
+        hanging = asyncio.create_task(supervisor.ask(request("hang")))
+        await asyncio.sleep(0)
+        await supervisor.ask(request("good"))
+        return await asyncio.gather(hanging, return_exceptions=True)
+
+    assert isinstance(asyncio.run(ask())[0], RequestTimeout)
+    assert engine.starts == 1
+
+
+def test_an_engine_that_says_nothing_at_all_is_replaced_and_the_culprit_quarantined() -> None:
+    engine = Scripted()
+    (answer,) = gathered(engine, ["hang"], seconds=0.1)
+    assert isinstance(answer, PoisonRequest)
+    assert engine.starts == 2, "replaced once; the next who asks starts the third"
+
+
+def test_an_engine_that_always_dies_ends_the_run() -> None:
+    engine = Scripted()
+    answers = gathered(engine, [f"kill{i}" for i in range(2 * MAX_RESTARTS_IDLE)])
+    assert any(isinstance(answer, EngineUnavailable) for answer in answers)
+
+
+def test_the_gate_lets_nobody_in_beside_the_one_who_wants_to_be_alone() -> None:
+    async def play() -> list[str]:
+        gate, seen = Gate(), []
+
+        async def shared(name: str) -> None:
+            async with gate.shared():
+                seen.append(f"+{name}")
+                await asyncio.sleep(0)
+                seen.append(f"-{name}")
+
+        async def alone() -> None:
+            async with gate.exclusive():
+                seen.append("alone")
+                await asyncio.sleep(0)
+                seen.append("done")
+
+        await asyncio.gather(shared("a"), shared("b"), alone(), shared("c"))
+        return seen
+
+    seen = asyncio.run(play())
+    at = seen.index("alone")
+    assert seen[at + 1] == "done"
+    assert {"-a", "-b"} <= set(seen[:at]) and "+c" in seen[at:]

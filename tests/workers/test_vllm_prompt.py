@@ -1,0 +1,38 @@
+"""The prompt as vLLM's tokenizer sees it: one BOS, one placeholder, the question whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from schemas.models import find_model
+from schemas.rows import PartKind
+from tests.fixtures.runs import GEMMA3, GEMMA3N
+from workers.engines import EngineConfig
+from workers.engines.vllm import VllmEngine
+
+QUESTION = "Read it"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("path", "kind", "placeholder"),
+    [
+        (GEMMA3, PartKind.PAGE, "<start_of_image>"),
+        (GEMMA3N, PartKind.AUDIO, "<audio_soft_token>"),
+    ],
+)
+def test_one_bos_and_one_placeholder(path: Path, kind: PartKind, placeholder: str) -> None:
+    from transformers import AutoTokenizer
+
+    engine = VllmEngine(EngineConfig(find_model(str(path)), max_num_seqs=1, max_model_len=512))
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    engine._template = tokenizer
+    prompt = engine._prompt(QUESTION, kind)
+    ids = tokenizer(prompt)["input_ids"]  # as vLLM does it: special tokens added
+    assert ids.count(tokenizer.bos_token_id) == 1
+    assert not prompt.startswith(tokenizer.bos_token)
+    assert prompt.count(placeholder) == 1 and QUESTION in prompt
+    media_first = prompt.index(placeholder) < prompt.index(QUESTION)
+    assert media_first is (kind is PartKind.PAGE)

@@ -1,0 +1,1 @@
+"""The stages: plain callables over Arrow tables. They know nothing of Ray."""

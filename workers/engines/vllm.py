@@ -1,0 +1,191 @@
+"""vLLM in process: one async engine, fed requests as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import EngineUnavailable, RequestRefused
+from schemas.rows import PartKind
+from workers.engines import EngineConfig, Media, Request, Response
+
+if TYPE_CHECKING:
+    from vllm.sampling_params import SamplingParams
+
+MEDIA_THREADS = 2
+"""Decoding a 896 px JPEG takes about 10 ms with the interpreter lock released; two threads feed
+more than any engine measured here takes."""
+
+CONTENT_ITEM = {PartKind.PAGE: "image", PartKind.IMAGE: "image", PartKind.AUDIO: "audio"}
+
+
+class VllmEngine:
+    """One `AsyncLLM` and the decoding of what it is shown."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._engine: Any = None
+        self._template: Any = None
+        self._prompts: dict[tuple[str, PartKind], str] = {}
+        self._threads: ThreadPoolExecutor | None = None
+
+    @staticmethod
+    def environment(gpus: float) -> dict[str, str]:
+        """What vLLM reads from its process's environment, and nowhere else."""
+        shared = {"VLLM_WORKER_MULTIPROC_METHOD": "spawn", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+        if gpus:
+            return shared
+        # 'auto' would reserve a core for the front end; on a two-core laptop that is half the machine.
+        # 1 GiB of KV cache holds 16 sequences of the small checkpoints many times over.
+        return {
+            **shared,
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def start(self) -> None:
+        """Load weights and start the engine's processes.
+
+        Raises:
+            EngineUnavailable: vLLM is not installed, or the model did not load.
+        """
+        try:
+            from vllm import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+        except ImportError as error:
+            raise EngineUnavailable(
+                f"vLLM does not import ({error}): install gemstream[gpu], or gemstream[cpu] without a GPU"
+            ) from error
+        try:
+            self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self.arguments()))
+        except (RuntimeError, ValueError, OSError) as error:
+            raise EngineUnavailable(f"{self._config.model.source} did not load: {error}") from error
+        self._template = self._engine.get_tokenizer()
+        self._threads = ThreadPoolExecutor(MEDIA_THREADS, thread_name_prefix="media")
+
+    def arguments(self) -> dict[str, Any]:
+        """The engine arguments: ours, then the job's `engine.options` on top."""
+        config = self._config
+        sees = PartKind.IMAGE in config.model.parts
+        arguments: dict[str, Any] = {
+            "model": config.model.source,
+            "dtype": "bfloat16",  # vLLM refuses float16 for Gemma 3: it is numerically unstable
+            "max_model_len": config.max_model_len,
+            "max_num_seqs": config.max_num_seqs,
+            # Under the async engine the default is 2,048 tokens a step, 8 images: a GPU's towers starve.
+            "max_num_batched_tokens": max(config.max_model_len, 2_048 if not config.gpus else 16_384),
+            "limit_mm_per_prompt": {"image": 1} if sees else {"image": 0, "audio": 1},
+            # One backend per engine, and no whitespace: Gemma pads JSON with newlines without end
+            # (vllm#40080), and only this engine-wide setting stops it.
+            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+            "seed": config.seed,
+            "trust_remote_code": False,
+            "load_format": "safetensors",
+            "enforce_eager": not config.gpus,
+            "disable_log_stats": True,
+            # The audio tower is never profiled (images have more tokens), so it needs headroom.
+            "gpu_memory_utilization": (0.92 if sees else 0.85) * min(1.0, config.gpus or 1.0),
+        }
+        if not config.model.is_folder:
+            arguments["revision"] = config.model.revision
+        return arguments | dict(config.options)
+
+    async def generate(self, request: Request) -> Response:
+        """See `Engine.generate`."""
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        item = CONTENT_ITEM[request.media.kind]
+        loop = asyncio.get_running_loop()
+        media = await loop.run_in_executor(self._threads, _decode, request.media)
+        prompt = {
+            "prompt": self._prompt(request.question, request.media.kind),
+            "multi_modal_data": {item: [media]},
+            "multi_modal_uuids": {item: [request.media.digest]},
+        }
+        last: Any = None
+        try:
+            async for output in self._engine.generate(
+                prompt, _sampling(request), f"{request.key}-{request.attempt}"
+            ):
+                last = output
+        except EngineDeadError as error:
+            raise EngineUnavailable(f"the engine died: {error}", key=request.key) from error
+        except (VLLMClientError, EngineGenerateError, ValueError) as error:
+            raise RequestRefused(f"vLLM refused the request: {error or type(error).__name__}") from error
+        answer = last.outputs[0]
+        return Response(
+            text=answer.text,
+            finish_reason=answer.finish_reason or "stop",
+            prompt_tokens=len(last.prompt_token_ids or ()),
+            output_tokens=len(answer.token_ids),
+            confidence=_confidence(answer),
+        )
+
+    def close(self) -> None:
+        """Stop the engine's processes."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
+        if self._engine is not None:
+            self._engine.shutdown()
+            self._engine = None
+
+    def _prompt(self, question: str, kind: PartKind) -> str:
+        """The chat template around one question; cached, since a job asks a handful of them.
+
+        The template writes `<bos>` and vLLM's tokenizer adds another: Gemma answers visibly worse
+        with two, so the template's is taken off.
+        """
+        known = self._prompts.get((question, kind))
+        if known is not None:
+            return known
+        content = [{"type": CONTENT_ITEM[kind]}, {"type": "text", "text": question}]
+        if not self._config.model.media_first:
+            content.reverse()
+        rendered: str = self._template.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        prompt = rendered.removeprefix(self._template.bos_token or "")
+        self._prompts[question, kind] = prompt
+        return prompt
+
+
+def _decode(media: Media) -> Any:
+    """What vLLM's processors take: an RGB image, or a mono float32 array at 16 kHz."""
+    if media.kind is PartKind.AUDIO:
+        import numpy as np
+
+        return np.frombuffer(media.content, dtype="<f4")
+    from PIL import Image
+
+    with Image.open(io.BytesIO(media.content), formats=("JPEG",)) as image:
+        return image.convert("RGB")
+
+
+def _sampling(request: Request) -> SamplingParams:
+    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+    held: dict[str, Any] = {}
+    if request.json_schema is not None:
+        held = {"json": dict(request.json_schema)}
+    elif request.choices:
+        held = {"choice": list(request.choices)}
+    return SamplingParams(
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        seed=request.seed if request.temperature else None,
+        logprobs=0,  # of the sampled token alone: the confidence, and no more work than that
+        structured_outputs=StructuredOutputsParams(**held) if held else None,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _confidence(answer: Any) -> float | None:
+    if answer.cumulative_logprob is None or not answer.token_ids:
+        return None
+    return math.exp(answer.cumulative_logprob / len(answer.token_ids))

@@ -1,0 +1,95 @@
+"""1 document -> n parts. One file per family of media; the registry is `EXPANDERS`.
+
+An expander runs in a child process with limits (`workers.guard`), never in the stage's own: its
+parsers are native code fed with hostile bytes. It is opened once per document, then asked for
+ranges of parts, so that a 3,000-page PDF or a three-hour recording never lies in memory whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from schemas.errors import GemstreamError
+    from schemas.limits import Limits
+    from schemas.rows import PartKind
+
+
+class ExpandOptions(BaseModel):
+    """How documents become parts. All of it but the passwords is part of the fingerprint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    passwords: tuple[SecretStr, ...] = Field((), description="Tried in turn on encrypted documents.")
+    image_size: int = Field(
+        896, ge=32, le=4096, description="Longest side of what the model sees, in pixels."
+    )
+    jpeg_quality: int = Field(90, ge=30, le=100, description="Quality of the JPEG that carries it.")
+    segment_seconds: float = Field(30.0, ge=1.0, le=30.0, description="Longest audio segment.")
+    sample_rate: int = Field(16_000, description="Samples a second of what the model hears.")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A document that opened: how many parts it has, and what the expander needs to make them.
+
+    `plan` travels between calls (and processes), so it is plain data: a list of cut points in
+    samples, the password that fits. `warnings` say what was repaired or left out.
+    """
+
+    parts_total: int
+    plan: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One thing a model call sees; or, with `error`, why this one part cannot be shown."""
+
+    index: int
+    content: bytes = b""
+    width: int | None = None
+    height: int | None = None
+    rotation: int | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    text: str | None = None
+    error: GemstreamError | None = None
+
+
+class Expander(Protocol):
+    """One family of media. Stateless: both calls may run in different processes.
+
+    Both raise an error of `schemas.errors` for the whole document: `CorruptDocument`,
+    `EncryptedDocument`, `LimitExceeded`. Anything else they raise is wrapped by the guard.
+    """
+
+    media_types: ClassVar[tuple[str, ...]]
+    part_kind: ClassVar[PartKind]
+    libraries: ClassVar[tuple[str, ...]]
+    """Modules the child imports before it takes its first document, outside its limits."""
+    chunk: ClassVar[int]
+    """Parts made per call: small enough that a chunk of them is a few tens of megabytes."""
+
+    def open(self, path: Path, scratch: Path, options: ExpandOptions, limits: Limits) -> Opened:
+        """Look at the document; may leave files in `scratch`, which lives as long as the document."""
+        ...
+
+    def parts(
+        self,
+        path: Path,
+        scratch: Path,
+        opened: Opened,
+        start: int,
+        stop: int,
+        options: ExpandOptions,
+        limits: Limits,
+    ) -> list[Part]:
+        """Make parts `start` to `stop` (exclusive), in order, each with its index."""
+        ...

@@ -1,0 +1,322 @@
+"""Recordings, and the sound of videos: mono, at the model's rate, in segments it can hear whole.
+
+A recording is decoded once, block by block, into a raw float32 file in scratch, so that six hours
+take no more memory than six minutes. The segments are then slices of that file. They tile it: no
+sample is in two of them or in none.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+
+from schemas.errors import CorruptDocument, LimitExceeded, UnsupportedMedia
+from schemas.rows import PartKind
+from workers.expand import ExpandOptions, Opened, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from schemas.limits import Limits
+
+    Samples = NDArray[np.float32]
+
+RAW = "samples.f32"
+BLOCK_FRAMES = 1 << 16
+SAMPLE_BYTES = 4
+
+SHORTEST_SECONDS = 0.1
+"""Gemma 3n's audio tower fails below 513 samples; a shorter segment is padded with silence."""
+SILENT_SECONDS = 0.01
+"""Less than this is no recording; pocketsphinx's awful.wav claims 1,092,676 samples a second and has 441."""
+SHORTEST_REST_SECONDS = 1.0
+"""No cut leaves less than this behind it: a syllable alone cannot be understood."""
+
+MISSING_SECONDS = 0.5
+"""Headers of MP3 and AAC are estimates; what is missing beyond this is noted."""
+
+FRAME_SECONDS = 0.025
+HOP_SECONDS = 0.01
+PAUSE_FRAMES = 20
+"""Loudness is averaged over 0.2 s, so that a cut falls in a pause and not in the closure of a "t"."""
+SEARCHED_SHARE = 1 / 3
+"""A cut is looked for in the last third of what a segment may be."""
+
+FFMPEG_FORMATS = "aac,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,nistsphere,ogg,w64,wav"
+"""No playlists: one of those in disguise could have FFmpeg read other files, or call addresses."""
+
+
+class AudioExpander:
+    """Decodes with soundfile, and with PyAV what libsndfile cannot read or finish."""
+
+    media_types: ClassVar[tuple[str, ...]] = (
+        "audio/wav",
+        "audio/flac",
+        "audio/mpeg",
+        "audio/ogg",
+        "audio/aac",
+        "audio/mp4",
+        "audio/aiff",
+        "audio/basic",
+        "audio/amr",
+        "audio/x-caf",
+        "audio/x-nist",
+        "audio/x-w64",
+        "video/mp4",
+        "video/quicktime",
+        "video/mpeg",
+        "video/webm",
+        "video/x-matroska",
+        "video/x-ms-asf",
+        "video/x-msvideo",
+        "video/x-flv",
+    )
+    part_kind: ClassVar[PartKind] = PartKind.AUDIO
+    chunk: ClassVar[int] = 4
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "soundfile", "soxr", "av")
+
+    def open(self, path: Path, scratch: Path, options: ExpandOptions, limits: Limits) -> Opened:
+        """Decode it and choose the cuts.
+
+        Raises:
+            CorruptDocument: nothing of it can be decoded, or there is no sound in it.
+            UnsupportedMedia: a video without an audio stream.
+            LimitExceeded: longer than `limits.audio_seconds`.
+        """
+        metadata, notes = _decode(path, scratch / RAW, options.sample_rate, limits)
+        samples = (scratch / RAW).stat().st_size // SAMPLE_BYTES
+        if samples < SILENT_SECONDS * options.sample_rate:
+            raise CorruptDocument(f"no audio in it: it opens, and holds {samples} samples")
+        cuts = _cuts(scratch / RAW, samples, options)
+        metadata["duration_seconds"] = f"{samples / options.sample_rate:.3f}"
+        return Opened(
+            parts_total=len(cuts) - 1, plan={"cuts": cuts}, metadata=metadata, warnings=tuple(notes)
+        )
+
+    def parts(
+        self,
+        path: Path,
+        scratch: Path,
+        opened: Opened,
+        start: int,
+        stop: int,
+        options: ExpandOptions,
+        limits: Limits,
+    ) -> list[Part]:
+        """Segments `start` to `stop`: little-endian float32, with their place in the recording."""
+        cuts, rate = opened.plan["cuts"], options.sample_rate
+        shortest = int(SHORTEST_SECONDS * rate) * SAMPLE_BYTES
+        parts = []
+        with (scratch / RAW).open("rb") as raw:
+            for index in range(start, stop):
+                begin, end = cuts[index], cuts[index + 1]
+                raw.seek(begin * SAMPLE_BYTES)
+                content = raw.read((end - begin) * SAMPLE_BYTES).ljust(shortest, b"\0")
+                parts.append(Part(index, content, start_seconds=begin / rate, end_seconds=end / rate))
+        return parts
+
+
+@dataclass
+class _Source:
+    """A decoder at work: blocks of (rate, channels x samples), and what it says of the file.
+
+    `promised` is the length the header states, in seconds; `notes` grow while the blocks are read.
+    """
+
+    metadata: dict[str, str]
+    promised: float
+    blocks: Iterator[tuple[int, Samples]]
+    notes: list[str]
+
+
+def _decode(path: Path, raw: Path, rate: int, limits: Limits) -> tuple[dict[str, str], list[str]]:
+    """Write the recording's samples to `raw`; what the file says of itself, and what went wrong."""
+    import soundfile
+
+    kept = 0
+    try:
+        source = _by_soundfile(path)
+        kept = _write(source.blocks, raw, rate, limits)
+    except soundfile.LibsndfileError as error:
+        kept = raw.stat().st_size // SAMPLE_BYTES if raw.exists() else 0
+        source = _by_ffmpeg(path, str(error.error_string).strip(" ."))
+        again = raw.with_suffix(".again")
+        found = _write(source.blocks, again, rate, limits)
+        if found >= kept:
+            kept = found
+            again.replace(raw)
+        else:
+            source.notes.append("decoding stopped at damaged data; what came before it is kept")
+    if source.promised * rate - kept > MISSING_SECONDS * rate:
+        source.notes.append(f"its header promises {source.promised:.1f} s, {kept / rate:.1f} s are there")
+    return source.metadata, source.notes
+
+
+def _by_soundfile(path: Path) -> _Source:
+    import soundfile
+
+    file = soundfile.SoundFile(path)
+    metadata = {
+        "format": file.format,
+        "codec": file.subtype,
+        "sample_rate": str(file.samplerate),
+        "channels": str(file.channels),
+        **{key: value for key, value in file.copy_metadata().items() if value},
+    }
+    # libsndfile mends a WAV that was cut off and says so only in its log.
+    mended = re.search(r"^data : .*should be", file.extra_info, re.MULTILINE)
+    notes = ["its header states another length than it has; what is there is used"] if mended else []
+
+    def blocks() -> Iterator[tuple[int, Samples]]:
+        with file:
+            for block in file.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
+                yield file.samplerate, block.T
+
+    return _Source(metadata, file.frames / file.samplerate, blocks(), notes)
+
+
+def _by_ffmpeg(path: Path, reason: str) -> _Source:
+    import av
+
+    options = {"format_whitelist": FFMPEG_FORMATS, "protocol_whitelist": "file"}
+    try:
+        # Titles in some national code page are no reason to lose the sound (pydub's creative_common.mp4).
+        container = av.open(str(path), metadata_errors="ignore", container_options=options)
+    except av.error.FFmpegError as error:
+        raise CorruptDocument(
+            f"neither libsndfile ({reason}) nor FFmpeg ({error.strerror}) can read it"
+        ) from error
+    streams = container.streams
+    if not streams.audio:
+        kinds = ", ".join(sorted({stream.type for stream in streams})) or "nothing"
+        container.close()
+        raise UnsupportedMedia(
+            f"there is no audio stream in it, only {kinds}: nothing to transcribe", stage="expand"
+        )
+    stream = streams.best("audio") or streams.audio[0]
+    metadata = {
+        "format": container.format.name,
+        "codec": stream.codec_context.name,
+        "sample_rate": str(stream.codec_context.sample_rate),
+        "channels": str(stream.codec_context.channels),
+        **{key: value for key, value in container.metadata.items() if value},
+    }
+    promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+    notes: list[str] = []
+    return _Source(metadata, promised, _frames(container, stream, notes), notes)
+
+
+def _frames(container: Any, stream: Any, notes: list[str]) -> Iterator[tuple[int, Samples]]:
+    """Blocks of channels x samples. Damaged packets are left out, and counted."""
+    import av
+
+    shape, damaged = None, 0
+    resampler: Any = None
+    with closing(container):
+        for packet in _packets(container, stream, notes):
+            try:
+                frames = packet.decode()
+            except MemoryError:
+                raise
+            except av.error.FFmpegError:
+                damaged += 1
+                continue
+            for frame in frames:
+                if shape != (frame.format.name, frame.layout.name, frame.sample_rate):
+                    shape = (frame.format.name, frame.layout.name, frame.sample_rate)
+                    # To float only: FFmpeg's own mix to mono makes stereo 1.41 times too loud. Packed,
+                    # for PyAV 18.1 crashes on planes of eight channels (whisperkit's 8_Channel_ID.m4a).
+                    resampler = av.AudioResampler("flt", frame.layout, frame.sample_rate)
+                for packed in resampler.resample(frame):
+                    yield packed.sample_rate, packed.to_ndarray().reshape(-1, packed.layout.nb_channels).T
+    if damaged:
+        notes.append(f"{damaged:,} damaged packets are left out")
+
+
+def _packets(container: Any, stream: Any, notes: list[str]) -> Iterator[Any]:
+    import av
+
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except MemoryError:
+            raise
+        except av.error.FFmpegError:
+            notes.append("the file breaks off in damaged data; what came before it is kept")
+            return
+        yield packet
+
+
+def _write(blocks: Iterator[tuple[int, Samples]], raw: Path, rate: int, limits: Limits) -> int:
+    """Mix to mono by averaging, resample, append. The number of samples written."""
+    import numpy as np
+    import soxr
+
+    most = int(limits.audio_seconds * rate)
+    written, stream_rate, stream = 0, 0, None
+    empty = np.zeros(0, np.float32)
+    with closing(blocks) as pieces, raw.open("wb") as out:  # type: ignore[type-var]
+        for block_rate, block in pieces:
+            if block_rate != stream_rate:
+                if stream is not None:
+                    written += _append(out, stream.resample_chunk(empty, last=True))
+                stream_rate, stream = block_rate, None
+                if block_rate != rate:
+                    stream = soxr.ResampleStream(block_rate, rate, 1, dtype="float32", quality="HQ")
+            mono = block.mean(axis=0, dtype=np.float32) if len(block) > 1 else block[0]
+            # Float files may hold NaN, which would silence the model's whole answer.
+            mono = np.nan_to_num(mono, posinf=0.0, neginf=0.0)
+            written += _append(out, mono if stream is None else stream.resample_chunk(mono))
+            if written > most:
+                raise LimitExceeded(
+                    f"longer than limits.audio_seconds = {limits.audio_seconds:g}; raise it to try again",
+                    limit="limits.audio_seconds",
+                )
+        if stream is not None:
+            written += _append(out, stream.resample_chunk(empty, last=True))
+    return written
+
+
+def _append(out: BinaryIO, samples: Samples) -> int:
+    out.write(samples.astype("<f4", copy=False).tobytes())
+    return len(samples)
+
+
+def _cuts(raw: Path, samples: int, options: ExpandOptions) -> list[int]:
+    """Where segments begin and end, in samples: [0, ..., samples]."""
+    longest = int(options.segment_seconds * options.sample_rate)
+    cuts = [0]
+    while samples - cuts[-1] > longest:
+        latest = min(cuts[-1] + longest, samples - int(SHORTEST_REST_SECONDS * options.sample_rate))
+        earliest = cuts[-1] + int(longest * (1 - SEARCHED_SHARE))
+        cuts.append(_quietest(raw, min(earliest, latest - 1), latest, options.sample_rate))
+    return [*cuts, samples]
+
+
+def _quietest(raw: Path, earliest: int, latest: int, rate: int) -> int:
+    """The middle of the quietest fifth of a second between two samples; the last of equals.
+
+    librosa costs 3 s and 230 MB when a child imports it, so only a recording that needs a cut does.
+    """
+    import librosa
+    import numpy as np
+
+    frame, hop = int(FRAME_SECONDS * rate), int(HOP_SECONDS * rate)
+    window = np.fromfile(raw, "<f4", latest - earliest, offset=earliest * SAMPLE_BYTES)
+    if len(window) < frame * 2:
+        return latest
+    loudness = librosa.feature.rms(y=window, frame_length=frame, hop_length=hop, center=False)[0]
+    wide = min(PAUSE_FRAMES, len(loudness))
+    smooth = np.convolve(np.square(loudness), np.full(wide, 1 / wide), mode="valid")
+    quietest = len(smooth) - 1 - int(np.argmin(smooth[::-1]))
+    middle = quietest * hop + ((wide - 1) * hop + frame) // 2
+    return earliest + max(1, min(middle, len(window)))

@@ -1,0 +1,253 @@
+"""parts -> outcomes: asks every task of every part, climbs the ladder, validates.
+
+One table in, one table out, in the same order: a task that Ray runs again after losing a node
+yields the same rows again, so nothing is doubled or lost by it. Rows of one table do not wait for
+each other inside the engine, and several tables are in flight at once, so its batch stays full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from schemas.errors import AnswerError, GemstreamError, RequestTimeout, TerminalError, TruncatedAnswer
+from schemas.rows import IDENTITY, PART_FACTS, PartKind, Status, data_column, error_value
+from workers.engines import EngineConfig, Media, Response
+from workers.prompt import Ask, Rung, build
+from workers.registry import ENGINES, resolve
+from workers.supervise import Supervisor
+from workers.validate import Answer, validate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from workers.meter import Meter
+
+TRIES = 3
+TEMPERATURE_STEP = 0.3
+
+CARRIED = [*IDENTITY.names, *PART_FACTS.names, "expected", "document_metadata"]
+
+
+@dataclass(frozen=True)
+class InferRecipe:
+    """What an engine's actor needs to know; made on the driver."""
+
+    engine: str
+    config: EngineConfig
+    asks: tuple[Ask, ...]
+    schema: pa.Schema
+    run_id: str
+    request_seconds: float
+
+
+class Infer:
+    """The stage: one engine and the ladder around it. The first part to ask about starts the engine.
+
+    Args:
+        recipe: engine, tasks and schema.
+        meter: where counts go while the run is under way.
+    """
+
+    def __init__(self, recipe: InferRecipe, meter: Meter | None = None) -> None:
+        self._recipe = recipe
+        self._meter = meter
+        engine = resolve(ENGINES, recipe.engine, "engine")(recipe.config)
+        # Half as many again as decode together, so that a finished row's place is never empty.
+        places = recipe.config.max_num_seqs + recipe.config.max_num_seqs // 2
+        self._supervisor = Supervisor(engine, places, recipe.request_seconds)
+
+    async def __call__(self, parts: pa.Table) -> AsyncIterator[pa.Table]:
+        """PARTS to OUTCOMES, one row per (part, task); rows with a status pass as they are.
+
+        Raises:
+            EngineUnavailable: the engine did not come up, or cannot be kept alive.
+        """
+        jobs, sources, settled = [], [], []
+        for row, part in enumerate(_parts(parts)):
+            if part is None:
+                settled.append(row)
+                continue
+            for ask in self._recipe.asks:
+                if ask.asks(part.media.kind):
+                    jobs.append(self._answer(ask, part))
+                    sources.append(row)
+        if self._meter is not None:
+            self._meter.add("asked", done=len(jobs))
+        answers = await asyncio.gather(*jobs)
+        if self._meter is not None:
+            failed = sum(answer["status"] is Status.ERROR for answer in answers)
+            self._meter.add("infer", done=len(answers) - failed, failed=failed)
+        tables = [self._passed(parts.take(pa.array(settled, pa.int64())))]
+        if answers:
+            tables.append(self._answered(parts.take(sources), answers))
+        yield pa.concat_tables(tables)
+
+    def close(self) -> None:
+        """End the engine and its processes."""
+        self._supervisor.close()
+
+    def __del__(self) -> None:
+        """Ray tells a stage of its end by letting go of it, and vLLM's processes are to end with it."""
+        if hasattr(self, "_supervisor"):
+            self.close()
+
+    async def _answer(self, ask: Ask, part: Part) -> dict[str, Any]:
+        """The answer columns of one (part, task)."""
+        common: dict[str, Any] = {"task": ask.task.name, "fingerprint": ask.fingerprint}
+        if ask.task.name in part.kept:
+            return common | {"status": Status.KEPT}
+        outcome = await self._climb(ask, part)
+        if outcome.get("data") is not None:
+            outcome[data_column(ask.task.name)] = outcome.pop("data")
+        return common | outcome
+
+    async def _climb(self, ask: Ask, part: Part) -> dict[str, Any]:
+        """The ladder: the same question hotter, or with more room; then the page's own text; then an error.
+
+        An engine that cannot be kept alive is no fault of a document: `EngineUnavailable` passes through
+        and ends the run, and the next one goes on from what is written.
+        """
+        rung, fault = Rung(0, ask.max_tokens, ask.task.temperature), GemstreamError("not tried")
+        response: Response | None = None
+        for tries in range(1, TRIES + 1):
+            try:
+                response = await self._supervisor.ask(build(ask, part.identity, part.media, rung))
+                answer = validate(ask.task, response)
+            except (AnswerError, RequestTimeout) as error:
+                fault = error
+            except TerminalError as error:
+                fault = error
+                break
+            else:
+                return _record(answer, response, tries)
+            climbed = _next(rung, fault, ask)
+            if climbed is None:
+                break
+            rung = climbed
+        if ask.task.fallback_to_page_text() and part.text:
+            return _text_layer(part.text, response, tries)
+        return {
+            "status": Status.ERROR,
+            "error": error_value(fault),
+            "text": fault.fields.get("text"),
+            "attempts": fault.fields.get("attempts", tries),
+        }
+
+    def _answered(self, rows: pa.Table, answers: list[dict[str, Any]]) -> pa.Table:
+        """One row per answer, beside the facts of its part."""
+        schema, recipe = self._recipe.schema, self._recipe
+        columns: dict[str, Any] = {name: rows[name] for name in CARRIED}
+        if "attributes" in schema.names:
+            columns["attributes"] = rows["attributes"]
+        columns["settled"] = pa.repeat(pa.scalar(1, pa.int32()), len(answers))
+        model = recipe.config.model
+        columns |= _repeated(
+            len(answers),
+            model=model.source,
+            model_revision=model.revision,
+            run_id=recipe.run_id,
+        )
+        columns["answered_at"] = pa.repeat(_now(), len(answers))
+        for field in schema:
+            if field.name not in columns:
+                columns[field.name] = pa.array([answer.get(field.name) for answer in answers], field.type)
+        return pa.table({field.name: columns[field.name] for field in schema}, schema)
+
+    def _passed(self, rows: pa.Table) -> pa.Table:
+        """Rows that an earlier stage settled, in the outcomes' schema."""
+        schema, count = self._recipe.schema, len(rows)
+        columns: dict[str, Any] = {
+            name: rows[name] for name in (*CARRIED, "status", "settled", "task", "error")
+        }
+        if "attributes" in schema.names:
+            columns["attributes"] = rows["attributes"]
+        columns |= _repeated(count, run_id=self._recipe.run_id)
+        columns["attempts"] = pa.repeat(pa.scalar(1, pa.int16()), count)
+        columns["answered_at"] = pa.repeat(_now(), count)
+        for field in schema:
+            if field.name not in columns:
+                columns[field.name] = pa.nulls(count, field.type)
+        return pa.table({field.name: columns[field.name] for field in schema}, schema)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part to ask about."""
+
+    identity: str
+    media: Media
+    text: str | None
+    kept: frozenset[str]
+
+
+def _parts(table: pa.Table) -> Iterator[Part | None]:
+    """The parts of a table, in order; None for rows that are settled already."""
+    kept = table["kept"].to_pylist()
+    names = (
+        "document_id",
+        "version",
+        "part_index",
+        "part_kind",
+        "content",
+        "content_hash",
+        "page_text",
+        "status",
+    )
+    for row, names_kept in zip(
+        zip(*(table[name].to_pylist() for name in names), strict=True), kept, strict=True
+    ):
+        document, version, index, kind, content, content_hash, text, status = row
+        if status is not None:
+            yield None
+            continue
+        media = Media(PartKind(kind), content, content_hash)
+        yield Part(f"{document}/{version}/{index}", media, text, frozenset(names_kept or ()))
+
+
+def _next(rung: Rung, fault: GemstreamError, ask: Ask) -> Rung | None:
+    """The next try, or None when another would be the same again."""
+    if isinstance(fault, TruncatedAnswer):
+        if rung.max_tokens >= ask.ceiling_tokens:
+            return None
+        return Rung(rung.attempt + 1, min(rung.max_tokens * 2, ask.ceiling_tokens), rung.temperature)
+    return Rung(rung.attempt + 1, rung.max_tokens, min(rung.temperature + TEMPERATURE_STEP, 2.0))
+
+
+def _record(answer: Answer, response: Response, attempts: int) -> dict[str, Any]:
+    return {
+        "status": Status.RECORD,
+        "text": answer.text,
+        "data": answer.data,
+        "text_source": "model",
+        "finish_reason": response.finish_reason,
+        "attempts": attempts,
+        "prompt_tokens": response.prompt_tokens,
+        "output_tokens": response.output_tokens,
+        "confidence": response.confidence,
+        "seconds": response.seconds,
+    }
+
+
+def _text_layer(text: str, response: Response | None, attempts: int) -> dict[str, Any]:
+    return {
+        "status": Status.RECORD,
+        "text": text.strip(),
+        "text_source": "text_layer",
+        "finish_reason": "text_layer",
+        "attempts": attempts,
+        "prompt_tokens": response.prompt_tokens if response else None,
+        "output_tokens": response.output_tokens if response else None,
+    }
+
+
+def _repeated(count: int, **values: str) -> dict[str, pa.Array]:
+    return {name: pa.repeat(pa.scalar(value, pa.string()), count) for name, value in values.items()}
+
+
+def _now() -> pa.Scalar:
+    return pa.scalar(datetime.now(UTC), pa.timestamp("us", tz="UTC"))

@@ -1,0 +1,13 @@
+"""Where stages say how far they are. The driver hands them one that reaches it; tests a dict."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Meter(Protocol):
+    """Counts per stage, for the progress lines; the report's counts come from the files."""
+
+    def add(self, stage: str, done: int = 0, failed: int = 0) -> None:
+        """Count work that a stage has finished, once per table; never blocks, never fails the stage."""
+        ...

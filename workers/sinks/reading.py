@@ -1,0 +1,86 @@
+"""Reading a few columns back from what is already in the output, without moving the texts."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from schemas.errors import JobError, ObjectMissing
+from workers.storage.factory import join, normalise, open_storage
+from workers.storage.stream import open_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
+
+    from workers.storage import ObjectInfo, Storage, StorageOptions
+
+WHOLE_BYTES = 1024 * 1024
+"""Files up to this size come in one request; a larger one takes about four (footer and columns)."""
+
+FILES_AT_ONCE = 8
+
+
+def read_columns(
+    output: str, storage_options: StorageOptions, sub: str, columns: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Stream these columns of every part file under a folder of the output, a table per file.
+
+    Several files are read ahead at a time; their order is the listing's. Whatever is not named
+    `part-*.parquet` is passed over. A folder that is not there yet yields nothing.
+
+    Args:
+        output: the job's output.
+        storage_options: how to reach it.
+        sub: the folder below it, such as "records/task=ocr".
+        columns: names of top-level columns, in the order wanted.
+
+    Raises:
+        JobError: a part file that is no Parquet, or lacks one of the columns: another job's output.
+        GemstreamError: what `Storage.list` and `Storage.read` raise.
+    """
+    folder = join(normalise(output), sub)
+    storage = open_storage(folder, storage_options)
+    with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="ledger") as threads:
+        ahead: deque[Future[pa.Table]] = deque()
+        for info in part_files(storage, folder):
+            ahead.append(threads.submit(_read, storage, info, list(columns)))
+            if len(ahead) >= FILES_AT_ONCE:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def part_files(storage: Storage, folder: str) -> Iterator[ObjectInfo]:
+    """The part files below a folder; none if it is not there."""
+    try:
+        for info in storage.list(folder):
+            name = info.uri.rpartition("/")[2]
+            if name.startswith("part-") and name.endswith(".parquet"):
+                yield info
+    except ObjectMissing:
+        return
+
+
+def _read(storage: Storage, info: ObjectInfo, columns: list[str]) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if info.size <= WHOLE_BYTES:
+        source = BytesIO(storage.read(info.uri, version=info.version))
+    else:
+        source = open_object(storage, info, read_ahead=0)  # type: ignore[assignment]
+    try:
+        file = pq.ParquetFile(source, pre_buffer=True)
+    except pa.ArrowInvalid as error:
+        raise JobError(f"{info.uri} is no Parquet file; move it out of the output", key="output") from error
+    lacking = [name for name in columns if name not in file.schema_arrow.names]
+    if lacking:
+        raise JobError(
+            f"{info.uri} has no column {lacking[0]!r}: another program wrote it; choose an output of its own",
+            key="output",
+        )
+    return file.read(columns=columns, use_threads=False).select(columns).replace_schema_metadata()

@@ -1,0 +1,221 @@
+"""Files of this machine, or of a file system that all machines of a cluster mount."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import stat
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from schemas.errors import AccessDenied, GemstreamError, ObjectChanged, ObjectMissing, StorageUnavailable
+from workers.storage import ObjectInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from workers.storage import StorageOptions
+
+log = logging.getLogger(__name__)
+
+_UNFINISHED = ".gemstream-unfinished"
+"""Ends the name of a file being written. A killed process leaves it behind; listings skip it."""
+
+_MISSING = {
+    errno.ENOENT: "nothing is there",
+    errno.EEXIST: "a file lies where a folder is needed",
+    errno.ENOTDIR: "a file lies where a folder is needed",
+    errno.EISDIR: "it is a folder",
+    errno.ELOOP: "its symbolic links go in a circle",
+    errno.ENXIO: "it is a pipe, socket or device",
+    errno.ENAMETOOLONG: "the name is longer than the file system takes",
+}
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+_ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
+
+
+class LocalStorage:
+    """Files by path. A version is size and modification time, so an edit is a new version."""
+
+    def __init__(self, options: StorageOptions) -> None:
+        """Nothing is opened yet; the options tell only remote stores how to be reached."""
+
+    def list(self, uri: str) -> Iterator[ObjectInfo]:
+        """Stream the files below a folder, in key order.
+
+        Holds the names of one folder per level at a time, about 100 bytes each. Linked folders
+        are not entered, and linked files outside the root are left out with a warning: a link
+        must not carry a job to what its input does not name.
+
+        Raises:
+            ObjectMissing: the root itself is not there.
+            AccessDenied: a folder cannot be read; leaving it out would lose its files in silence.
+        """
+        root = _path(uri)
+        with _errors_as_ours(uri):
+            found = os.stat(root)
+        if stat.S_ISDIR(found.st_mode):
+            yield from _walk(root, os.path.realpath(root))
+        else:
+            yield self.info(uri)
+
+    def info(self, uri: str) -> ObjectInfo:
+        """One file's facts."""
+        with _errors_as_ours(uri):
+            found = os.stat(_path(uri))
+        _refuse_all_but_files(uri, found)
+        return _info(uri, found)
+
+    def read(
+        self, uri: str, *, version: str | None = None, start: int = 0, length: int | None = None
+    ) -> bytes:
+        """Bytes of one file; the version is that of the open descriptor, before and after the read."""
+        with _errors_as_ours(uri):
+            # A named pipe would hold a plain open for ever; regular files do not heed the flag.
+            descriptor = os.open(_path(uri), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with contextlib.ExitStack() as undo:
+                undo.callback(os.close, descriptor)
+                found = os.fstat(descriptor)
+                _refuse_all_but_files(uri, found)
+                left = max(0, found.st_size - start)
+                content = _read_fully(descriptor, start, left if length is None else min(length, left))
+                after = os.fstat(descriptor)
+        if version not in (None, _version(found)) or _version(found) != _version(after):
+            raise ObjectChanged(f"{uri} changed since it was listed; run again to read what is there now")
+        return content
+
+    def publish(self, uri: str, content: bytes) -> None:
+        """Write aside in the same folder, force to disk, rename: a reader sees all or nothing."""
+        path = _path(uri)
+        folder = os.path.dirname(path)
+        aside = os.path.join(folder, f".{uuid.uuid4().hex}{_UNFINISHED}")
+        with _errors_as_ours(uri, "written"), contextlib.ExitStack() as undo:
+            os.makedirs(folder, exist_ok=True)
+            # Not tempfile: its files are for the owner alone, and a rename keeps that.
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            undo.callback(os.unlink, aside)
+            try:
+                view = memoryview(content)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(aside, path)
+            undo.pop_all()
+            _sync_folder(folder)
+
+    def delete(self, uri: str) -> None:
+        """Remove the file; success if it is not there."""
+        with _errors_as_ours(uri, "deleted"), contextlib.suppress(FileNotFoundError):
+            os.unlink(_path(uri))
+
+
+def _walk(folder: str, root: str) -> Iterator[ObjectInfo]:
+    uri = _uri(folder)
+    with _errors_as_ours(uri), os.scandir(folder) as entries:
+        # S3 sorts whole keys, in which "a/b" comes after "a-b": a folder sorts with its slash.
+        names = sorted(
+            entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
+            for entry in entries
+            if not entry.name.endswith(_UNFINISHED)
+        )
+    for name in names:
+        path = os.path.join(folder, name)
+        if name.endswith("/"):
+            yield from _walk(path[:-1], root)
+        elif (found := _listed(path, root)) is not None:
+            yield _info(_uri(path), found)
+
+
+def _listed(path: str, root: str) -> os.stat_result | None:
+    """The facts of what a listing meets, or None for what is no document of it."""
+    uri = _uri(path)
+    with _errors_as_ours(uri):
+        try:
+            if os.path.islink(path):
+                target = os.path.realpath(path)
+                if os.path.isdir(target) or os.path.commonpath((target, root)) != root:
+                    log.warning("%s links to a folder, or out of the input: left out", uri)
+                    return None
+            found = os.stat(path)
+        except FileNotFoundError:
+            log.warning("%s was removed while it was listed, or is a link to nothing: left out", uri)
+            return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _path(uri: str) -> str:
+    """The path of an address. A name that is not UTF-8 is spelled with `\\xNN` for its odd bytes."""
+    path = uri.removeprefix("file://")
+    try:
+        holds_nul = b"\0" in os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise ObjectMissing(f"{uri!r} is no name a file can have: {error.reason}") from error
+    if holds_nul:
+        raise ObjectMissing(f"{uri!r} is no name a file can have: it holds a zero byte")
+    if _ESCAPED_BYTE.search(path) and not os.path.lexists(path):
+        path = _ESCAPED_BYTE.sub(lambda found: os.fsdecode(bytes.fromhex(found[1])), path)
+    return path
+
+
+def _uri(path: str) -> str:
+    return "file://" + os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _info(uri: str, found: os.stat_result) -> ObjectInfo:
+    modified = datetime.fromtimestamp(found.st_mtime, UTC)
+    return ObjectInfo(uri=uri, version=_version(found), size=found.st_size, modified=modified)
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def _refuse_all_but_files(uri: str, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        what = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, socket or device"
+        raise ObjectMissing(f"{uri} is no file: it is {what}")
+
+
+def _read_fully(descriptor: int, start: int, wanted: int) -> bytes:
+    """Up to `wanted` bytes: one system call returns at most 2 GiB."""
+    pieces = []
+    while wanted > 0 and (piece := os.pread(descriptor, wanted, start)):
+        pieces.append(piece)
+        start += len(piece)
+        wanted -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _sync_folder(folder: str) -> None:
+    """Force the rename itself to disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _errors_as_ours(uri: str, what: str = "read") -> Iterator[None]:
+    """The one place where the operating system's errors become ours."""
+    try:
+        yield
+    except OSError as error:
+        raise _ours(uri, what, error) from error
+
+
+def _ours(uri: str, what: str, error: OSError) -> GemstreamError:
+    reason = error.strerror or type(error).__name__
+    if error.errno in _MISSING:
+        hint = "; addresses are taken word for word, a space as a space and not as %20" if "%" in uri else ""
+        return ObjectMissing(f"{uri} cannot be {what}: {_MISSING[error.errno]}{hint}")
+    if error.errno in _DENIED:
+        return AccessDenied(f"{uri} cannot be {what} ({reason}); let user id {os.getuid()} in")
+    return StorageUnavailable(f"{uri} cannot be {what}: {reason}")

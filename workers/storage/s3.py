@@ -1,0 +1,232 @@
+"""S3, and whatever speaks its protocol (SeaweedFS, MinIO, R2, Ceph), through boto3."""
+
+from __future__ import annotations
+
+import io
+import mimetypes
+import os
+import threading
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import AccessDenied, JobError, ObjectMissing
+from workers.storage import ObjectInfo
+from workers.storage.s3_errors import BrokenBody, changed, code_of, errors_as_ours, no_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from workers.storage import StorageOptions
+
+MULTIPART_BYTES = 64 * 1024 * 1024
+"""Above this an upload goes in pieces. It is still one step: the object appears at completion."""
+
+PAGE = 1000
+"""Objects per request of a listing: S3 gives no more."""
+
+PIECE_BYTES = 16 * 1024 * 1024
+
+CONNECTIONS = 32
+"""Kept open per process; more threads than that wait for one another."""
+
+_NO_ETAG = "modified-"
+"""Starts the version of an object whose store gives no etag."""
+
+
+class S3Storage:
+    """Objects by bucket and key. A version is the etag.
+
+    Holds only its options, so it travels between processes; all instances of a process that have
+    the same options share one client, which threads may use together.
+    """
+
+    def __init__(self, options: StorageOptions) -> None:
+        """Connects to nothing yet."""
+        self.options = options
+
+    def list(self, uri: str) -> Iterator[ObjectInfo]:
+        """Stream the objects under a prefix, a page of 1,000 at a time.
+
+        A prefix ends at a slash: `s3://lake/scans` lists `scans/1.pdf`, not `scans-old/1.pdf`.
+        """
+        bucket, key = _split(uri)
+        if key and not key.endswith("/"):
+            if (alone := self._if_object(uri)) is not None:
+                yield alone
+                return
+            key += "/"
+        with errors_as_ours(uri, "listed"):
+            paginator = _client(self.options).get_paginator("list_objects_v2")
+            pages = iter(paginator.paginate(Bucket=bucket, Prefix=key, PaginationConfig={"PageSize": PAGE}))
+        while True:
+            # Only the fetch is inside: what the reader of the listing raises is not the store's.
+            with errors_as_ours(uri, "listed"):
+                page = next(pages, None)
+            if page is None:
+                return
+            if "IsTruncated" not in page:
+                raise no_store(uri)
+            for entry in page.get("Contents", ()):
+                if entry["Size"] or not entry["Key"].endswith("/"):  # else what consoles show as a folder
+                    yield _info(f"s3://{bucket}/{entry['Key']}", entry, entry["Size"])
+
+    def info(self, uri: str) -> ObjectInfo:
+        """One object's facts, by a HEAD request."""
+        bucket, key = _split(uri)
+        with errors_as_ours(uri, "read"):
+            answer = _client(self.options).head_object(Bucket=bucket, Key=_named(uri, key))
+        return _info(uri, answer, answer["ContentLength"])
+
+    def read(
+        self, uri: str, *, version: str | None = None, start: int = 0, length: int | None = None
+    ) -> bytes:
+        """Bytes of one object, whole or a range; a range past its end is empty, as in a file."""
+        bucket, key = _split(uri)
+        request = {"Bucket": bucket, "Key": _named(uri, key)}
+        if length == 0:
+            return b""
+        if start or length is not None:
+            request["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
+        if version and not version.startswith(_NO_ETAG):
+            request["IfMatch"] = f'"{version}"'
+        with errors_as_ours(uri, "read"):
+            found, content = self._fetch(request)
+        # Not every store heeds If-Match, and not every store has etags.
+        if version is not None and found is not None and found != version:
+            raise changed(uri)
+        return content
+
+    def publish(self, uri: str, content: bytes) -> None:
+        """One PUT, or above 64 MiB a multipart upload: either way the object appears whole."""
+        bucket, key = _split(uri)
+        media_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        target = {"Bucket": bucket, "Key": _named(uri, key)}
+        with errors_as_ours(uri, "written"):
+            client = _client(self.options)
+            if len(content) <= MULTIPART_BYTES:
+                client.put_object(**target, Body=content, ContentType=media_type)
+            else:
+                from boto3.s3.transfer import TransferConfig
+
+                pieces = TransferConfig(multipart_threshold=MULTIPART_BYTES, multipart_chunksize=PIECE_BYTES)
+                client.upload_fileobj(
+                    io.BytesIO(content), **target, ExtraArgs={"ContentType": media_type}, Config=pieces
+                )
+
+    def delete(self, uri: str) -> None:
+        """Remove the object; S3 itself calls it success when there is none."""
+        bucket, key = _split(uri)
+        with suppress(ObjectMissing), errors_as_ours(uri, "deleted"):
+            _client(self.options).delete_object(Bucket=bucket, Key=_named(uri, key))
+
+    def _if_object(self, uri: str) -> ObjectInfo | None:
+        """The object of that very name, if there is one that may be read.
+
+        Asked before listing, so that a public object in a bucket that may not be listed works.
+        """
+        with suppress(ObjectMissing, AccessDenied):
+            return self.info(uri)
+        return None
+
+    def _fetch(self, request: Mapping[str, Any]) -> tuple[str | None, bytes]:
+        """Version and bytes. An answer that breaks off is asked for again.
+
+        botocore retries until the headers are there; the body after them is left to its reader.
+        """
+        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+        retrying = Retrying(
+            retry=retry_if_exception_type(BrokenBody),
+            stop=stop_after_attempt(self.options.attempts),
+            wait=wait_random_exponential(multiplier=0.5, max=20),
+            reraise=True,
+        )
+        return retrying(_fetch_once, _client(self.options), request)
+
+
+def _fetch_once(client: Any, request: Mapping[str, Any]) -> tuple[str | None, bytes]:
+    from botocore.exceptions import (
+        ClientError,
+        FlexibleChecksumError,
+        IncompleteReadError,
+        ReadTimeoutError,
+        ResponseStreamingError,
+    )
+
+    try:
+        answer = client.get_object(**request)
+    except ClientError as error:
+        if code_of(error) in ("InvalidRange", "416"):  # past the end, or an empty object
+            return None, b""
+        raise
+    try:
+        with closing(answer["Body"]) as body:  # itself entered, it hands out urllib3's stream and its errors
+            content: bytes = body.read()
+    except (FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError) as error:
+        raise BrokenBody(type(error).__name__) from error
+    whole = str(answer.get("ContentRange", "")).rpartition("/")[2]  # of a range: "bytes 0-9/42"
+    return _version(answer, int(whole) if whole.isdigit() else len(content)), content
+
+
+_clients: dict[tuple[int, StorageOptions], Any] = {}
+_making = threading.Lock()
+
+
+def _client(options: StorageOptions) -> Any:
+    """This process's client: one takes 0.3 s to make, and connections outlive no fork."""
+    key = (os.getpid(), options)
+    with _making:
+        if key not in _clients:
+            _clients[key] = _make_client(options)
+        return _clients[key]
+
+
+def _make_client(options: StorageOptions) -> Any:
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
+    settings: dict[str, Any] = {}
+    if options.anonymous:
+        settings["signature_version"] = UNSIGNED
+    if options.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+        # Since 1.36 boto3 adds checksums of its own to every upload, which other stores may refuse.
+        settings["request_checksum_calculation"] = "when_required"
+        settings["response_checksum_validation"] = "when_required"
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": options.attempts},
+        connect_timeout=options.connect_seconds,
+        read_timeout=options.read_seconds,
+        max_pool_connections=CONNECTIONS,
+        tcp_keepalive=True,
+        **settings,
+    )
+    try:
+        return boto3.session.Session().client(
+            "s3", endpoint_url=options.endpoint_url, region_name=options.region, config=config
+        )
+    except ValueError as error:  # botocore's word for an endpoint that is no URL
+        raise JobError(
+            f"storage.endpoint_url {options.endpoint_url!r} does not hold: write http://host:port",
+            key="storage.endpoint_url",
+        ) from error
+
+
+def _split(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def _named(uri: str, key: str) -> str:
+    if not key:
+        raise ObjectMissing(f"{uri} names a bucket, not an object in it")
+    return key
+
+
+def _info(uri: str, facts: Mapping[str, Any], size: int) -> ObjectInfo:
+    return ObjectInfo(uri=uri, version=_version(facts, size), size=size, modified=facts.get("LastModified"))
+
+
+def _version(facts: Mapping[str, Any], size: int) -> str:
+    etag = str(facts.get("ETag", "")).removeprefix("W/").strip('"')
+    return etag or f"{_NO_ETAG}{facts['LastModified'].timestamp():.0f}-{size}"

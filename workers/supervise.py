@@ -1,0 +1,172 @@
+"""Keeps one engine alive, and finds out which request kills it.
+
+A request in flight when the engine dies is a suspect: it is asked again alone, with nothing else
+in flight, so the next death has one culprit. A request that has seen two deaths is quarantined;
+everyone else is answered by the engine that was started in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from schemas.errors import EngineUnavailable, PoisonRequest, RequestTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from workers.engines import Engine, Request, Response
+
+MAX_DEATHS = 2
+MAX_RESTARTS_IDLE = 8
+"""Restarts in a row without one answer between them: then it is the engine, not the requests. A few
+in a row are no proof: of the requests in flight at a death, the poisoned ones may come up first."""
+
+
+class Gate:
+    """Many at once, or one alone. Those who wait to be alone go first, so they are not starved."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Condition()
+        self._inside = 0
+        self._alone = False
+        self._wanting = 0
+
+    @asynccontextmanager
+    async def shared(self) -> AsyncIterator[None]:
+        """Enter beside others."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._alone and not self._wanting)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            await self._leave(alone=False)
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[None]:
+        """Enter when everyone has left, and keep others out."""
+        async with self._changed:
+            self._wanting += 1
+            try:
+                await self._changed.wait_for(lambda: not self._alone and not self._inside)
+            finally:
+                self._wanting -= 1
+            self._alone = True
+        try:
+            yield
+        finally:
+            await self._leave(alone=True)
+
+    async def _leave(self, *, alone: bool) -> None:
+        async with self._changed:
+            if alone:
+                self._alone = False
+            else:
+                self._inside -= 1
+            self._changed.notify_all()
+
+
+class Supervisor:
+    """One engine, its restarts, and the requests in flight on it.
+
+    Args:
+        engine: not started. The supervisor starts it when the first request comes, so that a run with
+            nothing left to ask loads no model; restarts it when it dies; closes it.
+        concurrency: requests inside the engine at once.
+        request_seconds: wall seconds one request may take, its wait for a place excluded.
+    """
+
+    def __init__(self, engine: Engine, concurrency: int, request_seconds: float) -> None:
+        self._engine = engine
+        self._seconds = request_seconds
+        self._places = asyncio.Semaphore(concurrency)
+        self._gate = Gate()
+        self._reviving = asyncio.Lock()
+        self._fault: EngineUnavailable | None = None
+        self._started = False
+        self._epoch = 0
+        self._idle_restarts = 0
+        self._last_answer = time.monotonic()
+        self._deaths: Counter[str] = Counter()
+
+    def close(self) -> None:
+        """End the engine."""
+        self._engine.close()
+
+    async def ask(self, request: Request) -> Response:
+        """Answer one request, through as many engines as it takes.
+
+        Raises:
+            RequestRefused: the engine will not take it.
+            RequestTimeout: others were answered meanwhile, this one was not.
+            PoisonRequest: two engines died on it.
+            EngineUnavailable: the engine does not come up, or engines die without answering anything.
+        """
+        while True:
+            entrance = self._gate.exclusive() if self._deaths[request.key] else self._gate.shared()
+            async with entrance, self._places:
+                await self._revive()
+                epoch = self._epoch
+                try:
+                    response = await self._timed(request)
+                except EngineUnavailable as death:
+                    self._deaths[request.key] += 1
+                    if epoch == self._epoch:  # else another has replaced it already
+                        self._fault = death
+                    fault = death
+                else:
+                    self._idle_restarts = 0
+                    self._last_answer = time.monotonic()
+                    del self._deaths[request.key]
+                    return response
+            if self._deaths[request.key] >= MAX_DEATHS:
+                raise PoisonRequest(
+                    f"the engine died twice with this request in flight ({fault.message}); "
+                    "it is quarantined, and the others go on",
+                    attempts=MAX_DEATHS,
+                )
+
+    async def _timed(self, request: Request) -> Response:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._seconds):
+                response = await self._engine.generate(request)
+            return replace(response, seconds=time.monotonic() - began)
+        except TimeoutError as error:
+            if self._last_answer >= began:
+                raise RequestTimeout(
+                    f"no answer in {self._seconds:g} s (limits.request_seconds) while others were answered"
+                ) from error
+            # Nothing at all came back for that long: it is the engine that hangs.
+            raise EngineUnavailable(
+                f"the engine answered nothing for {self._seconds:g} s", key=request.key
+            ) from error
+
+    async def _revive(self) -> None:
+        """Start the engine, or replace a dead one, once, whoever comes first.
+
+        Called from inside the gate: a request must never meet an engine that was dead before it came,
+        or it would be blamed for that death.
+        """
+        async with self._reviving:
+            if not self._started:
+                await asyncio.to_thread(self._engine.start)
+                self._started = True
+            if self._fault is None:
+                return
+            self._idle_restarts += 1
+            if self._idle_restarts > MAX_RESTARTS_IDLE:
+                raise EngineUnavailable(
+                    f"the engine died {self._idle_restarts} times without one answer between: "
+                    f"{self._fault.message}"
+                )
+            await asyncio.to_thread(self._engine.close)
+            await asyncio.to_thread(self._engine.start)
+            self._epoch += 1
+            self._fault = None
+            self._last_answer = time.monotonic()
