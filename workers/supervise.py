@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from workers.engines import Engine, Request, Response
 
 MAX_DEATHS = 2
-MAX_RESTARTS_IDLE = 8
-"""Restarts in a row without one answer between them: then it is the engine, not the requests. A few
-in a row are no proof: of the requests in flight at a death, the poisoned ones may come up first."""
+MAX_RESTARTS_IDLE = 3
+"""Restarts in a row without one answer between them before somebody must say whose fault it is. They
+are no proof against the engine: of the requests in flight at a death, all may be poisoned, since the
+others had their answers already. So a request it has answered before is put to it again."""
 
 
 class Gate:
@@ -88,6 +89,8 @@ class Supervisor:
         self._gate = Gate()
         self._reviving = asyncio.Lock()
         self._fault: EngineUnavailable | None = None
+        self._given_up: EngineUnavailable | None = None
+        self._canary: Request | None = None
         self._started = False
         self._epoch = 0
         self._idle_restarts = 0
@@ -105,7 +108,7 @@ class Supervisor:
             RequestRefused: the engine will not take it.
             RequestTimeout: others were answered meanwhile, this one was not.
             PoisonRequest: two engines died on it.
-            EngineUnavailable: the engine does not come up, or engines die without answering anything.
+            EngineUnavailable: the engine does not come up, or dies on what it has answered before.
         """
         while True:
             entrance = self._gate.exclusive() if self._deaths[request.key] else self._gate.shared()
@@ -121,6 +124,7 @@ class Supervisor:
                     fault = death
                 else:
                     self._idle_restarts = 0
+                    self._canary = request
                     self._last_answer = time.monotonic()
                     del self._deaths[request.key]
                     return response
@@ -157,16 +161,32 @@ class Supervisor:
             if not self._started:
                 await asyncio.to_thread(self._engine.start)
                 self._started = True
+            if self._given_up is not None:
+                raise self._given_up
             if self._fault is None:
                 return
             self._idle_restarts += 1
-            if self._idle_restarts > MAX_RESTARTS_IDLE:
-                raise EngineUnavailable(
-                    f"the engine died {self._idle_restarts} times without one answer between: "
-                    f"{self._fault.message}"
-                )
             await asyncio.to_thread(self._engine.close)
             await asyncio.to_thread(self._engine.start)
             self._epoch += 1
+            if self._idle_restarts > MAX_RESTARTS_IDLE:
+                await self._prove(self._fault)
             self._fault = None
             self._last_answer = time.monotonic()
+
+    async def _prove(self, fault: EngineUnavailable) -> None:
+        """Tell an engine that is broken from requests that break it, by one that it has answered before.
+
+        The answer is cut at one token: what costs time after a restart is loading, not this.
+        """
+        died = f"the engine died {self._idle_restarts} times without one answer between: {fault.message}"
+        if self._canary is None:
+            self._given_up = EngineUnavailable(f"{died}; it has never answered anything")
+            raise self._given_up
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._engine.generate(replace(self._canary, max_tokens=1))
+        except (EngineUnavailable, TimeoutError) as error:
+            self._given_up = EngineUnavailable(f"{died}; nor does it answer what it answered before")
+            raise self._given_up from error
+        self._idle_restarts = 0

@@ -17,6 +17,7 @@ class Scripted:
 
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.starts = 0
+        self.lives = 1_000
         self.asked: Counter[str] = Counter()
         self.inside: set[str] = set()
         self.beside: dict[str, set[str]] = {}
@@ -44,7 +45,7 @@ class Scripted:
 
     async def _answer(self, request: Request) -> Response:
         dead = self.dead
-        if request.key.startswith("kill"):
+        if request.key.startswith("kill") or self.starts > self.lives:
             await asyncio.sleep(0)
             dead.set()
         if request.key.startswith("refuse"):
@@ -62,9 +63,9 @@ def request(key: str) -> Request:
     return Request(key, "?", Media(PartKind.IMAGE, b"", key), max_tokens=8)
 
 
-def gathered(engine: Scripted, keys: list[str], seconds: float = 5.0) -> list[Any]:
+def gathered(engine: Scripted, keys: list[str], seconds: float = 5.0, concurrency: int = 8) -> list[Any]:
     async def ask() -> list[Any]:
-        supervisor = Supervisor(engine, concurrency=8, request_seconds=seconds)
+        supervisor = Supervisor(engine, concurrency, request_seconds=seconds)
         return await asyncio.gather(*(supervisor.ask(request(key)) for key in keys), return_exceptions=True)
 
     return asyncio.run(ask())
@@ -120,10 +121,31 @@ def test_an_engine_that_says_nothing_at_all_is_replaced_and_the_culprit_quaranti
     assert engine.starts == 2, "replaced once; the next who asks starts the third"
 
 
-def test_an_engine_that_always_dies_ends_the_run() -> None:
+def test_an_engine_that_has_only_ever_died_ends_the_run() -> None:
     engine = Scripted()
-    answers = gathered(engine, [f"kill{i}" for i in range(2 * MAX_RESTARTS_IDLE)])
+    answers = gathered(engine, [f"kill{i}" for i in range(4 * MAX_RESTARTS_IDLE)])
     assert any(isinstance(answer, EngineUnavailable) for answer in answers)
+    assert engine.starts == 2 + MAX_RESTARTS_IDLE, "given up once, it is not started again for the others"
+
+
+def test_many_poisoned_requests_in_a_row_are_not_the_engines_fault() -> None:
+    engine = Scripted()
+    poisoned = [f"kill{i}" for i in range(4 * MAX_RESTARTS_IDLE)]
+    answers = gathered(engine, ["good0", *poisoned, "good1"], concurrency=1)
+    assert [type(answer).__name__ for answer in answers] == [
+        "Response",
+        *["PoisonRequest"] * len(poisoned),
+        "Response",
+    ]
+
+
+def test_an_engine_that_dies_on_what_it_answered_before_ends_the_run() -> None:
+    engine = Scripted()
+    engine.lives = 1
+    answers = gathered(engine, ["good0", *(f"kill{i}" for i in range(4 * MAX_RESTARTS_IDLE))], concurrency=1)
+    assert isinstance(answers[0], Response)
+    assert any(isinstance(answer, EngineUnavailable) for answer in answers)
+    assert engine.starts == 2 + MAX_RESTARTS_IDLE
 
 
 def test_the_gate_lets_nobody_in_beside_the_one_who_wants_to_be_alone() -> None:
