@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TRUTHS = read_truth()
+RECORDINGS = {name for name, entry in TRUTHS.items() if entry["media"] == "audio"}
 SOUND = sorted(name for name, entry in TRUTHS.items() if entry["media"] != "broken")
 
 
@@ -38,17 +39,24 @@ def test_they_are_small() -> None:
     assert sum((EXAMPLES / name).stat().st_size for name in TRUTHS) < 4_000_000
 
 
-@pytest.mark.parametrize("name", sorted({*TRUTHS, TRUTH} - UNREPEATABLE))
+@pytest.mark.parametrize("name", sorted({*TRUTHS, TRUTH} - UNREPEATABLE - RECORDINGS))
 def test_the_committed_bytes_follow_from_the_seed(made: Path, name: str) -> None:
     assert (made / name).read_bytes() == (EXAMPLES / name).read_bytes()
 
 
-def test_what_opus_files_hold_follows_from_the_seed(made: Path) -> None:
+@pytest.mark.parametrize("name", sorted(RECORDINGS))
+def test_the_committed_samples_follow_from_the_seed(made: Path, name: str) -> None:
+    import numpy as np
     import soundfile
 
-    for name in sorted(name for name in UNREPEATABLE if name.endswith(".opus")):
-        again, committed = soundfile.read(made / name), soundfile.read(EXAMPLES / name)
-        assert again[1] == committed[1] and (again[0] == committed[0]).all()
+    again, committed = soundfile.read(made / name), soundfile.read(EXAMPLES / name)
+    assert again[1] == committed[1] and again[0].shape == committed[0].shape
+    difference = again[0] - committed[0]
+    if name.endswith((".wav", ".flac")):
+        assert np.abs(difference).max() <= 1 / 32_768, "the rounding of another processor, and no more"
+    else:
+        # A codec that listens takes such a step for another decision: measured 32 dB below the voice.
+        assert np.square(difference).mean() < 0.01 * np.square(committed[0]).mean()
 
 
 def test_another_seed_says_other_things(made: Path, tmp_path: Path) -> None:
