@@ -1,4 +1,4 @@
-"""The head of the stream: lists once, drops what is finished, routes each document to one lane.
+"""The head of the stream: lists once, says what is owed and why, routes each document to one lane.
 
 The list is written as it grows, to `_runs/<run_id>/listed/NNNNNN.parquet`, and each lane reads
 those files in order. So the source is walked once however many lanes there are, a slow lane holds
@@ -12,6 +12,7 @@ import asyncio
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.ledger import Ledger, read_ledger
-from schemas.errors import GemstreamError
+from schemas.errors import GemstreamError, ObjectMissing
 from schemas.rows import PartKind, listed_schema
 from workers.registry import EXPANDERS, resolve
 from workers.sniff import HEAD_BYTES, sniff
@@ -66,6 +67,7 @@ class Feed:
         self._documents = 0
         self._skipped = 0
         self._ended = False
+        self._stopping = False
         self._fault: BaseException | None = None
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._walk, name="feed", daemon=True)
@@ -84,6 +86,12 @@ class Feed:
         with self._news:
             return Listed(self._documents, self._skipped, self._ended)
 
+    def stop(self) -> None:
+        """Hand out nothing more; the walk ends at its next chunk."""
+        with self._news:
+            self._stopping = True
+            self._news.notify_all()
+
     def check(self) -> None:
         """Raise what stopped the listing, if anything did."""
         if self._fault is not None:
@@ -91,14 +99,16 @@ class Feed:
 
     def _wait(self, index: int) -> bool:
         with self._news:
-            self._news.wait_for(lambda: self._chunks > index or self._ended)
-            return self._chunks > index
+            self._news.wait_for(lambda: self._chunks > index or self._ended or self._stopping)
+            return self._chunks > index and not self._stopping
 
     def _walk(self) -> None:
         try:
             ledger = read_ledger(self._plan)
             with ThreadPoolExecutor(ROUTERS, thread_name_prefix="route") as routers:
                 for documents in self._source.documents():
+                    if self._stopping:
+                        break
                     self._publish(self._routed(documents, ledger, routers))
         except BaseException as error:  # noqa: BLE001 - kept for `check`, which raises it
             self._fault = error
@@ -108,21 +118,24 @@ class Feed:
                 self._news.notify_all()
 
     def _routed(self, documents: pa.Table, ledger: Ledger, routers: ThreadPoolExecutor) -> pa.Table:
-        """Mark what is finished, and name the lane of the rest."""
-        own_output = pc.starts_with(documents["uri"], self._plan.output + "/")
-        documents = documents.filter(pc.invert(own_output))
-        skipped = ledger.finished(documents)
-        kept = ledger.kept(documents)
-        lanes = self._plan.lanes
-        if len(lanes) == 1:
-            pools: list[str] = [lanes[0].pool] * len(documents)
-        else:
-            pools = list(
-                routers.map(self._lane, documents["uri"].to_pylist(), documents["version"].to_pylist())
-            )
-        documents = documents.drop_columns("lane").append_column("lane", pa.array(pools, pa.string()))
-        documents = documents.append_column("skipped", skipped).append_column("kept", kept)
+        """Mark what is owed and what is not, and name the lane of the rest."""
+        documents = in_scope(documents, self._plan)
+        reasons = ledger.reasons(documents)
+        skipped = ledger.skipped(reasons)
+        pools = self._lanes(documents, skipped, routers)
+        documents = documents.drop_columns("lane").append_column("lane", pools)
+        documents = documents.append_column("reason", reasons).append_column("skipped", skipped)
+        documents = documents.append_column("kept", ledger.kept_answers(documents))
         return documents.select(self._schema.names).cast(self._schema)
+
+    def _lanes(self, documents: pa.Table, skipped: pa.Array, routers: ThreadPoolExecutor) -> pa.Array:
+        """The lane of each document. Of one that is skipped not even the first bytes are fetched."""
+        if len(self._plan.lanes) == 1:
+            return pa.repeat(pa.scalar(self._plan.lanes[0].pool), len(documents))
+        due = documents.filter(pc.invert(skipped))
+        found = routers.map(self._lane, due["uri"].to_pylist(), due["version"].to_pylist())
+        nowhere = pa.nulls(len(documents), pa.string())
+        return pc.replace_with_mask(nowhere, pc.invert(skipped), pa.array(list(found), pa.string()))
 
     def _lane(self, uri: str, version: str) -> str:
         """The lane whose model takes this document, by its first bytes. What cannot be read or is no
@@ -154,10 +167,29 @@ class Feed:
             self._news.notify_all()
 
 
+def in_scope(documents: pa.Table, plan: Plan) -> pa.Table:
+    """The listed documents that are this run's: not its own output, and of its shard if it has one."""
+    documents = documents.filter(pc.invert(pc.starts_with(documents["uri"], plan.output + "/")))
+    shard = plan.selection.shard
+    if shard is None:
+        return documents
+    return documents.filter(pa.array(shard.holds(documents["document_id"].to_pylist()), pa.bool_()))
+
+
+def read_list(plan: Plan, columns: list[str]) -> pa.Table:
+    """Some columns of all that a run listed."""
+    storage = open_storage(plan.output, plan.job.storage)
+    tables = [pa.schema([listed_schema(None).field(name) for name in columns]).empty_table()]
+    with suppress(ObjectMissing):  # a folder that is not there: nothing was listed
+        for info in storage.list(join(plan.output, "_runs", plan.run_id, "listed")):
+            tables.append(pq.read_table(io.BytesIO(storage.read(info.uri)), columns=columns).select(columns))
+    return pa.concat_tables(tables)
+
+
 def read_chunk(plan: Plan, index: int, lane: str) -> Iterator[pa.Table]:
     """The unfinished documents of one chunk that belong to a lane."""
     uri = chunk_uri(plan.output, plan.run_id, index)
     table = pq.read_table(io.BytesIO(open_storage(uri, plan.job.storage).read(uri)))
     mine = table.filter(pc.and_(pc.equal(table["lane"], lane), pc.invert(table["skipped"])))
     if len(mine):
-        yield mine.drop_columns("skipped")
+        yield mine.drop_columns(["skipped", "reason"])

@@ -19,7 +19,7 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from pipelines.feed import read_chunk
-from schemas.rows import listed_schema
+from schemas.rows import owing_schema
 from workers.expander import Expand
 from workers.infer import Infer, InferRecipe
 from workers.registry import ENGINES, resolve
@@ -77,7 +77,7 @@ class FeedSource(Datasource):
         """One task, which follows the list to its end."""
         metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         follow = partial(_follow, self._feed, self._plan, self._lane)
-        return [ReadTask(follow, metadata, schema=listed_schema(self._plan.attributes))]
+        return [ReadTask(follow, metadata, schema=owing_schema(self._plan.attributes))]
 
 
 def _follow(feed: ActorHandle[Any], plan: Plan, lane: str) -> Iterator[pa.Table]:
@@ -119,7 +119,7 @@ def _branch(
         asks=lane.asks,
         schema=plan.schema,
         run_id=plan.run_id,
-        request_seconds=job.limits.request_seconds,
+        limits=job.limits,
     )
     documents = ray.data.read_datasource(
         FeedSource(feed, plan, lane.pool), override_num_blocks=1, num_cpus=0.1

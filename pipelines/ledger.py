@@ -1,4 +1,4 @@
-"""What the output already holds: read back from it, key columns only; there is no second store."""
+"""What each listed document owes, and why: decided from what the output already holds."""
 
 from __future__ import annotations
 
@@ -8,82 +8,192 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.holdings import Holdings, names_of, read_holdings
+from schemas.fingerprint import changes
 from schemas.rows import KEPT
-from workers.sinks.reading import read_columns
+from schemas.selection import Reason
 
 if TYPE_CHECKING:
-    from pipelines.plan import Plan
+    from collections.abc import Mapping, Sequence
 
-KEYS = ["document_id", "version", "part_index", "parts_total", "part_kind", "fingerprint"]
+    from pipelines.plan import Plan
+    from schemas.selection import Selection
+
+NONE = pa.array([], pa.string())
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Answers of the current fingerprints: which documents have them all, which have some.
+    """Names (`document_id/version`) by what is known of them. Memory: some 70 bytes a name.
 
-    Documents are named `document_id/version`: another version of an object is another document here.
+    Attributes:
+        selection: what the run is narrowed to.
+        complete: every answer is there.
+        begun: some answers are there; `kept` says which, as `part_index/task`, in the same order.
+        stale: answers are there that were asked otherwise; `stale_why` says what is other.
+        failed: an error of one of the selection's categories is there.
+        broader: begun, and asked something that no part of it has been asked before.
+        filtered: met before, and nothing was asked about it.
+        ids: ids of documents of which anything is there, in whatever version.
     """
 
+    selection: Selection
     complete: pa.Array
-    partial: dict[str, list[str]]
+    begun: pa.Array
+    kept: pa.Array
+    stale: pa.Array
+    stale_why: pa.Array
+    failed: pa.Array
+    broader: pa.Array
+    filtered: pa.Array
+    ids: pa.Array
 
-    def finished(self, documents: pa.Table) -> pa.Array:
-        """True for each document that owes nothing."""
-        return pc.is_in(_names(documents), self.complete)
+    def reasons(self, documents: pa.Table) -> pa.Array:
+        """A `Reason` per document; of a changed one, with what changed behind it."""
+        names = names_of(documents)
+        known = pc.is_in(documents["document_id"], self.ids)
+        stale = pc.index_in(names, self.stale)
+        cases = [
+            (pc.is_in(names, self.complete), Reason.FORCED if self.selection.force else Reason.DONE),
+            (pc.is_in(names, self.filtered), Reason.FILTERED),
+            (pc.invert(known), Reason.NEW),
+            (pc.is_valid(stale), pc.take(self.stale_why, stale)),
+            (pc.is_in(names, self.failed), Reason.FAILED),
+            (pc.is_in(names, self.broader), Reason.TASK),
+            (pc.is_in(names, self.begun), Reason.UNFINISHED),
+        ]
+        conditions = pa.StructArray.from_arrays(
+            [_whole(condition) for condition, _ in cases], names=[str(i) for i in range(len(cases))]
+        )
+        values = [pa.scalar(value.value) if isinstance(value, Reason) else value for _, value in cases]
+        # What is left is there in another version only.
+        found = pc.case_when(conditions, *values, pa.scalar(Reason.VERSION.value))
+        return _whole(found) if len(documents) else NONE
 
-    def kept(self, documents: pa.Table) -> pa.Array:
+    def skipped(self, reasons: pa.Array) -> pa.Array:
+        """True where the run does not work on a document: it owes nothing, or was not selected."""
+        kinds = reasons.unique()
+        taken = pa.array([kind for kind in kinds.to_pylist() if self.selection.takes(kind)], pa.string())
+        return pc.invert(pc.is_in(reasons, taken))
+
+    def kept_answers(self, documents: pa.Table) -> pa.Array:
         """For each half-done document, the answers it has, as `part_index/task`."""
-        if not self.partial:
+        if self.selection.force:
             return pa.nulls(len(documents), KEPT)
-        return pa.array([self.partial.get(name) for name in _names(documents).to_pylist()], KEPT)
+        return _whole(pc.take(self.kept, pc.index_in(names_of(documents), self.begun)))
 
 
 def read_ledger(plan: Plan) -> Ledger:
-    """Read the key columns of the tasks that this job asks.
+    """Read what the output holds of this job.
 
-    Memory: about 150 bytes a record while it is read, 50 a finished document afterwards.
+    Raises:
+        GemstreamError: what `read_holdings` raises.
     """
-    answers = [_answers(plan, task, current) for task, current in plan.fingerprints.items()]
-    table = pa.concat_tables(answers)
-    if not len(table):
-        return Ledger(pa.array([], pa.string()), {})
-    per_kind = {kind: len(names) for kind, names in plan.tasks_by_kind.items()}
-    grouped = table.group_by("name").aggregate(
-        [("answer", "count_distinct"), ("parts_total", "max"), ("part_kind", "min")]
+    return make_ledger(
+        read_holdings(plan), plan.tasks_by_kind, plan.fingerprints, plan.ingredients, plan.selection
     )
-    owed = [
-        total * per_kind.get(kind, 0)
-        for total, kind in zip(
-            grouped["parts_total_max"].to_pylist(), grouped["part_kind_min"].to_pylist(), strict=True
+
+
+def make_ledger(
+    holdings: Holdings,
+    tasks_by_kind: Mapping[str, Sequence[str]],
+    fingerprints: Mapping[str, str],
+    ingredients: Mapping[str, Mapping[str, str]],
+    selection: Selection,
+) -> Ledger:
+    """Decide what each name owes; see `Ledger`."""
+    answers = holdings.answers
+    begun = completeness(answers, tasks_by_kind)
+    whole = begun.filter(begun["complete"])
+    half = begun.filter(pc.invert(begun["complete"]))
+    per_kind = _per_kind(half["part_kind"], tasks_by_kind)
+    stale = _stale(answers, holdings, fingerprints, ingredients)
+    errors = holdings.errors
+    if selection.categories:
+        errors = errors.filter(pc.is_in(errors["category"], pa.array(sorted(selection.categories))))
+    ids = [answers["document_id"], holdings.errors["document_id"]]
+    return Ledger(
+        selection=selection,
+        complete=_whole(whole["name"]),
+        begun=_whole(half["name"]),
+        kept=_whole(half["answers"]),
+        stale=_whole(stale["name"]),
+        stale_why=_whole(stale["why"]),
+        failed=_whole(errors["name"]).unique(),
+        broader=_whole(half["name"].filter(pc.less(half["tasks"], per_kind))),
+        filtered=holdings.filtered,
+        ids=pa.concat_arrays([_whole(column) for column in ids]).unique(),
+    )
+
+
+def completeness(answers: pa.Table, tasks_by_kind: Mapping[str, Sequence[str]]) -> pa.Table:
+    """Per name that has a current answer: `answers` (list of `part_index/task`), `answered` (their
+    number), `answered_at` (the latest), `tasks` (how many are answered at all), `owed`, `complete`."""
+    current = answers.filter(answers["current"])
+    key = pc.binary_join_element_wise(current["part_index"].cast(pa.string()), current["task"], "/")
+    grouped = (
+        current.append_column("key", key)
+        .group_by("name", use_threads=False)
+        .aggregate(
+            [
+                ("key", "distinct"),
+                ("task", "count_distinct"),
+                ("parts_total", "max"),
+                ("part_kind", "min"),
+                ("document_id", "min"),
+                ("answered_at", "max"),
+            ]
         )
-    ]
-    whole = pc.greater_equal(grouped["answer_count_distinct"], pa.array(owed, pa.int64()))
-    complete = grouped["name"].filter(whole).combine_chunks()
-    rest = table.filter(pc.invert(pc.is_in(table["name"], complete)))
-    partial: dict[str, list[str]] = {}
-    for name, answer in zip(rest["name"].to_pylist(), rest["answer"].to_pylist(), strict=True):
-        partial.setdefault(name, []).append(answer)
-    return Ledger(complete, partial)
-
-
-def _answers(plan: Plan, task: str, current: str) -> pa.Table:
-    """The current answers of one task: document name, `part_index/task`, parts_total, part_kind."""
-    schema = pa.schema(
-        [
-            pa.field("name", pa.string()),
-            pa.field("answer", pa.string()),
-            pa.field("parts_total", pa.int32()),
-            pa.field("part_kind", pa.string()),
-        ]
     )
-    tables = [schema.empty_table()]
-    for keys in read_columns(plan.output, plan.job.storage, f"records/task={task}", KEYS):
-        keys = keys.filter(pc.equal(keys["fingerprint"], current))
-        answer = pc.binary_join_element_wise(keys["part_index"].cast(pa.string()), task, "/")
-        columns = [_names(keys), answer, keys["parts_total"], keys["part_kind"]]
-        tables.append(pa.table(columns, schema.names).cast(schema))
-    return pa.concat_tables(tables)
+    per_kind = _per_kind(grouped["part_kind_min"], tasks_by_kind)
+    owed = pc.multiply(grouped["parts_total_max"].cast(pa.int64()), per_kind)
+    answered = pc.list_value_length(grouped["key_distinct"])
+    return pa.table(
+        {
+            "name": grouped["name"],
+            "document_id": grouped["document_id_min"],
+            "part_kind": grouped["part_kind_min"],
+            "answers": grouped["key_distinct"].cast(KEPT),
+            "answered_at": grouped["answered_at_max"],
+            "tasks": grouped["task_count_distinct"],
+            "owed": owed,
+            "answered": answered.cast(pa.int64()),
+            "complete": pc.greater_equal(answered, owed),
+        }
+    )
 
 
-def _names(table: pa.Table) -> pa.ChunkedArray:
-    return pc.binary_join_element_wise(table["document_id"], table["version"], "/")
+def _per_kind(kinds: pa.ChunkedArray, tasks_by_kind: Mapping[str, Sequence[str]]) -> pa.ChunkedArray:
+    """How many tasks are asked of a part of each kind."""
+    known = pa.array(list(tasks_by_kind), pa.string())
+    counts = pa.array([len(names) for names in tasks_by_kind.values()], pa.int64())
+    return pc.fill_null(pc.take(counts, pc.index_in(kinds, known)), 0)
+
+
+def _stale(
+    answers: pa.Table,
+    holdings: Holdings,
+    fingerprints: Mapping[str, str],
+    ingredients: Mapping[str, Mapping[str, str]],
+) -> pa.Table:
+    """Names with answers that were asked otherwise, and `changed: what`."""
+    other = answers.filter(pc.invert(answers["current"]))
+    pairs = other.group_by(["name", "task", "fingerprint"], use_threads=False).aggregate([])
+    why = {
+        (task, fingerprint): changes(holdings.made_of.get(fingerprint), ingredients[task])
+        for task, fingerprint in {
+            (row["task"], row["fingerprint"])
+            for row in pairs.group_by(["task", "fingerprint"]).aggregate([]).to_pylist()
+        }
+    }
+    words = [
+        f"{Reason.CHANGED}: {why[pair]}"
+        for pair in zip(pairs["task"].to_pylist(), pairs["fingerprint"].to_pylist(), strict=True)
+    ]
+    table = pa.table({"name": pairs["name"], "why": pa.array(words, pa.string())})
+    grouped = table.group_by("name", use_threads=False).aggregate([("why", "min")])
+    return grouped.rename_columns({"why_min": "why"})
+
+
+def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

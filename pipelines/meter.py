@@ -15,11 +15,20 @@ class MeterActor:
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._draining = False
 
     def add(self, stage: str, done: int, failed: int) -> None:
         """Add a stage's counts."""
         self._counts[stage, "done"] += done
         self._counts[stage, "failed"] += failed
+
+    def drain(self) -> None:
+        """From now on nothing more is begun."""
+        self._draining = True
+
+    def draining(self) -> bool:
+        """Whether it has been said."""
+        return self._draining
 
     def read(self) -> dict[tuple[str, str], int]:
         """Counts by (stage, "done" | "failed")."""
@@ -35,3 +44,8 @@ class MeterHandle:
     def add(self, stage: str, done: int = 0, failed: int = 0) -> None:
         """Count work that a stage has finished."""
         self.actor.add.remote(stage, done, failed)
+
+    async def draining(self) -> bool:
+        """See `workers.meter.Meter`."""
+        said: bool = await self.actor.draining.remote()
+        return said

@@ -1,13 +1,11 @@
-"""Whether an output may be written to: never on top of what is not ours, or of another job's answers."""
+"""Whether an output may be written to: never on top of what is not ours."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from schemas.errors import JobError, ObjectMissing
 from schemas.rows import records_schema
-from workers.sinks.parquet import METADATA_KEY
 from workers.sinks.reading import part_files
 from workers.storage.factory import join, open_storage
 from workers.storage.stream import open_object
@@ -24,7 +22,7 @@ def refuse_foreign_output(plan: Plan) -> None:
 
     Raises:
         JobError: it holds files that no run of Gemstream wrote, or answers of a task of the same name
-            that were asked otherwise or are typed otherwise.
+            that have other columns.
     """
     output, options = plan.output, plan.job.storage
     root = join(output, "")
@@ -38,10 +36,10 @@ def refuse_foreign_output(plan: Plan) -> None:
             key="output",
         )
     for task in plan.job.tasks:
-        _refuse_other_answers(plan, task.name)
+        _refuse_other_columns(plan, task.name)
 
 
-def _refuse_other_answers(plan: Plan, task: str) -> None:
+def _refuse_other_columns(plan: Plan, task: str) -> None:
     import pyarrow.parquet as pq
 
     folder = join(plan.output, "records", f"task={task}")
@@ -53,6 +51,8 @@ def _refuse_other_answers(plan: Plan, task: str) -> None:
     found = footer.schema.to_arrow_schema()
     ours = records_schema(plan.data_types.get(task), plan.attributes)
     for name in ours.names:
+        if name == "data":  # another schema makes other answers, which take the place of these
+            continue
         if name not in found.names:
             raise JobError(
                 f"{folder} has no column {name!r}, this job would write one: {_WAY_OUT}", key="output"
@@ -63,10 +63,3 @@ def _refuse_other_answers(plan: Plan, task: str) -> None:
                 f"{ours.field(name).type}: {_WAY_OUT}",
                 key="output",
             )
-    written = json.loads((footer.metadata or {}).get(METADATA_KEY, b"{}")).get(f"fingerprint.{task}")
-    if written is not None and written != plan.fingerprints[task]:
-        raise JobError(
-            f"{folder} holds answers that were asked otherwise (another prompt, model or option; fingerprint "
-            f"{written[:8]}, now {plan.fingerprints[task][:8]}): {_WAY_OUT}",
-            key="output",
-        )

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from schemas.errors import JobError
-from schemas.fingerprint import fingerprint
+from schemas.fingerprint import fingerprint, ingredients
 from schemas.ids import canonical, digest
 from schemas.models import Model, find_model
 from schemas.rows import PartKind, outcomes_schema
+from schemas.selection import Selection
 from workers.engines import EngineConfig
 from workers.expand import ExpandOptions
 from workers.prompt import Ask
@@ -19,7 +20,7 @@ from workers.registry import ENGINES, SINKS, resolve
 from workers.storage.factory import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import pyarrow as pa
 
@@ -65,6 +66,7 @@ class Plan:
     run_id: str
     lanes: tuple[Lane, ...]
     attributes: pa.DataType | None
+    selection: Selection = Selection()
 
     @property
     def output(self) -> str:
@@ -88,6 +90,11 @@ class Plan:
         return {ask.task.name: ask.fingerprint for lane in self.lanes for ask in lane.asks}
 
     @property
+    def ingredients(self) -> dict[str, Mapping[str, str]]:
+        """Task name -> what the fingerprint of its answers is made of."""
+        return {ask.task.name: ask.made_of for lane in self.lanes for ask in lane.asks}
+
+    @property
     def tasks_by_kind(self) -> dict[str, list[str]]:
         """Part kind -> the tasks asked of it, over all lanes."""
         return {kind: names for lane in self.lanes for kind, names in lane.tasks_by_kind.items()}
@@ -95,17 +102,20 @@ class Plan:
     @property
     def metadata(self) -> dict[str, str]:
         """What every part file says of itself in its Parquet metadata."""
-        fingerprints = {f"fingerprint.{task}": value for task, value in self.fingerprints.items()}
-        return {"job": digest("job", canonical(self.job.public())), **fingerprints}
+        made_of = {ask.fingerprint: canonical(ask.made_of) for lane in self.lanes for ask in lane.asks}
+        return {"job": digest("job", canonical(self.job.public())), **made_of}
 
 
-def make_plan(job: JobSpec, attributes: pa.DataType | None, gpus: float) -> Plan:
+def make_plan(
+    job: JobSpec, attributes: pa.DataType | None, gpus: float, selection: Selection | None = None
+) -> Plan:
     """Resolve models, budgets and fingerprints.
 
     Args:
         job: as the user wrote it.
         attributes: type of the manifest's own columns, if it has any.
         gpus: GPUs per engine.
+        selection: which of the documents this run works on; all that owe answers if not given.
 
     Raises:
         JobError: an unknown model, engine or sink; a task that no model can take; no room for answers.
@@ -114,7 +124,8 @@ def make_plan(job: JobSpec, attributes: pa.DataType | None, gpus: float) -> Plan
     resolve(SINKS, job.sink.kind, "sink")
     lanes = tuple(_lane(job, pool, tasks, gpus) for pool, tasks in _pools(job.tasks))
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    return Plan(job, f"{stamp}-{secrets.token_hex(3)}", lanes, attributes)
+    run_id = f"{stamp}-{secrets.token_hex(3)}"
+    return Plan(job, run_id, lanes, attributes, selection or Selection())
 
 
 def _pools(tasks: Iterable[Task]) -> list[tuple[PartPool, list[Task]]]:
@@ -158,11 +169,12 @@ def _ask(job: JobSpec, task: Task, model: Model, length: int, expand: ExpandOpti
             f"leave no room in {length} tokens; raise engine.max_model_len or limits.answer_tokens",
             key=f"tasks.{task.name}",
         )
-    shown = expand.model_dump(mode="json", exclude={"passwords"})
+    made_of = ingredients(task, model, expand.model_dump(mode="json", exclude={"passwords"}), job.seed)
     return Ask(
         task=task,
         question=asked,
-        fingerprint=fingerprint(task, model, shown, job.seed),
+        fingerprint=fingerprint(made_of),
+        made_of=made_of,
         max_tokens=min(task.max_tokens, room),
         ceiling_tokens=room,
         seed=job.seed,

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.feed import in_scope
 from pipelines.ledger import Ledger, read_ledger
 from pipelines.occupancy import refuse_foreign_output
 from pipelines.plan import Lane, Plan, make_plan
@@ -21,9 +22,12 @@ from workers.sniff import HEAD_BYTES, sniff
 from workers.storage.factory import look_up, open_storage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import RenderableType
 
     from schemas.job import JobSpec
+    from schemas.selection import Selection
 
 SNIFFED = 2_000
 """Documents whose first bytes are read; the rest is counted by the same shares."""
@@ -38,7 +42,8 @@ class Preview(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     listed: int
-    skipped: int = Field(description="Documents whose answers the output holds already.")
+    skipped: int = Field(description="Documents that this run does not work on.")
+    reasons: dict[str, int] = Field(description="Why a document is worked on, or is not -> documents.")
     media: dict[str, int] = Field(description="Media type -> documents, estimated beyond the sample.")
     parts: dict[str, int] = Field(description="Part kind -> parts, estimated.")
     requests: dict[str, int] = Field(description="Task -> questions, estimated.")
@@ -54,7 +59,9 @@ class Preview(BaseModel):
         from rich.table import Table
 
         counts = Table("what", "how many", title="plan: nothing was asked of a model")
-        rows: dict[str, Any] = {"documents listed": self.listed, "answered already": self.skipped}
+        rows: dict[str, Any] = {"documents listed": self.listed}
+        rows |= {f"documents, {reason}": count for reason, count in sorted(self.reasons.items())}
+        rows |= {"documents to work on": self.listed - self.skipped}
         rows |= {f"documents, {media}": count for media, count in sorted(self.media.items())}
         rows |= {f"parts, {kind}": count for kind, count in sorted(self.parts.items())}
         rows |= {f"questions, {task}": count for task, count in sorted(self.requests.items())}
@@ -69,17 +76,22 @@ class Preview(BaseModel):
         return Group(counts, columns)
 
 
-def preview(job: JobSpec) -> Preview:
+def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
     """Walk the list, sniff and expand a sample.
+
+    Args:
+        job: what a run would do.
+        selection: what it would be narrowed to.
 
     Raises:
         JobError: the job cannot be run as it is.
         GemstreamError: the source or the output cannot be read.
     """
     source = source_of(job)
-    plan = make_plan(job, source.attributes, job.engine.gpus or 0.0)
+    plan = make_plan(job, source.attributes, job.engine.gpus or 0.0, selection)
     refuse_foreign_output(plan)
-    listed, skipped, sample = _walk(plan, read_ledger(plan), source.documents())
+    reasons, skipped, sample = _walk(plan, read_ledger(plan), source.documents())
+    listed = reasons.total()
     media = _media(plan, sample)
     due = listed - skipped
     scale = due / len(sample) if len(sample) else 0.0
@@ -94,6 +106,7 @@ def preview(job: JobSpec) -> Preview:
     return Preview(
         listed=listed,
         skipped=skipped,
+        reasons=dict(reasons),
         media={name: round(count * scale) for name, count in media.items()},
         parts=kinds,
         requests=requests,
@@ -120,22 +133,22 @@ def _prompt_tokens(lane: Lane, question: str) -> int:
     return lane.model.media_tokens + len(question) // 4
 
 
-def _walk(plan: Plan, ledger: Ledger, tables: Any) -> tuple[int, int, pa.Table]:
-    """Counts of the whole list, and the first documents of it that are due."""
-    listed = skipped = 0
+def _walk(plan: Plan, ledger: Ledger, tables: Iterator[pa.Table]) -> tuple[Counter[str], int, pa.Table]:
+    """Documents of the whole list by reason, how many are skipped, and the first that are due."""
+    counts: Counter[str] = Counter()
+    skipped = kept = 0
     sample: list[pa.Table] = []
-    kept = 0
     for documents in tables:
-        own = pc.starts_with(documents["uri"], plan.output + "/")
-        documents = documents.filter(pc.invert(own))
-        finished = ledger.finished(documents)
-        listed += len(documents)
-        skipped += pc.sum(finished).as_py() or 0
+        documents = in_scope(documents, plan)
+        reasons = ledger.reasons(documents)
+        idle = ledger.skipped(reasons)
+        counts.update(reasons.to_pylist())
+        skipped += pc.sum(idle).as_py() or 0
         if kept < SNIFFED:
-            due = documents.filter(pc.invert(finished)).slice(0, SNIFFED - kept)
+            due = documents.filter(pc.invert(idle)).slice(0, SNIFFED - kept)
             kept += len(due)
             sample.append(due)
-    return listed, skipped, pa.concat_tables(sample) if sample else pa.table({"uri": [], "version": []})
+    return counts, skipped, pa.concat_tables(sample) if sample else pa.table({"uri": [], "version": []})
 
 
 def _media(plan: Plan, sample: pa.Table) -> Counter[str]:

@@ -108,6 +108,8 @@ class Publisher:
             try:
                 item = self._arrived.get(timeout=tick)
             except queue.Empty:
+                if self._stop.is_set():
+                    return None  # the pump may wait for an answer that takes longer than there is time
                 item = ()
             if item is None or isinstance(item, BaseException):
                 return item

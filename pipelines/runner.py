@@ -1,63 +1,77 @@
-"""One run of one job: plan, stream, publish, count, report."""
+"""One run of one job: plan, stream, publish, settle, report."""
 
 from __future__ import annotations
 
-import io
 import json
 import time
-from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import yaml
 from rich.console import Console
 
+from pipelines.assemble import assemble
+from pipelines.audit import Audit, audit
 from pipelines.cluster import cluster, unwrapped
+from pipelines.feed import read_list
+from pipelines.holdings import read_holdings, settled_down
+from pipelines.interrupt import Interrupt, interrupts
+from pipelines.lease import Lease
 from pipelines.occupancy import refuse_foreign_output
 from pipelines.plan import Plan, make_plan
 from pipelines.progress import Progress
 from pipelines.report import Counts, FaultCounts, RunReport, TaskCounts
 from pipelines.sources import open_source
+from pipelines.sweep import sweep
 from pipelines.tally import Tally
+from schemas.errors import Interrupted
 from workers.storage.factory import join, open_storage
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pipelines.feed import Listed
+    from pipelines.publish import Publisher
     from pipelines.sources import Source
     from schemas.job import JobSpec
+    from schemas.selection import Selection
 
 TICK_SECONDS = 0.5
 JUDGED = 100
 """Documents before a run may stop for its failed share: the first ten may all be from one bad folder."""
 
 
-def run(job: JobSpec, console: Console | None = None) -> RunReport:
+def run(job: JobSpec, console: Console | None = None, selection: Selection | None = None) -> RunReport:
     """Run a job to its end.
 
     Args:
         job: what to do.
         console: where progress goes; standard error if not given.
+        selection: which documents to work on; all that owe answers if not given.
 
     Returns:
         The report, which is also written to `_runs/<run_id>/` of the output.
 
     Raises:
-        JobError: the job cannot be run as it is; nothing was started.
+        JobError: the job cannot be run as it is, or another run writes to the output; nothing was started.
+        Interrupted: a signal ended it; what was answered is written.
         GemstreamError: the source, the output or the engines failed; what was published stays, and the same
             command goes on from there.
     """
     console = console or Console(stderr=True)
     source = source_of(job)
     # Everything that can be refused is refused before Ray starts, which takes seconds.
-    refuse_foreign_output(make_plan(job, source.attributes, job.engine.gpus or 0.0))
-    with cluster():
+    first = make_plan(job, source.attributes, job.engine.gpus or 0.0, selection)
+    refuse_foreign_output(first)
+    with Lease(first.output, job.storage, first.run_id, first.selection.shard) as lease, cluster():
         from ray.exceptions import RayError
 
         from pipelines.graph import gpus_per_engine
 
-        plan = make_plan(job, source.attributes, gpus_per_engine(job.engine.gpus))
+        plan = make_plan(job, source.attributes, gpus_per_engine(job.engine.gpus), selection)
         try:
-            return _stream(plan, source, console)
+            return _stream(replace(plan, run_id=first.run_id), source, console, lease)
         except RayError as error:
             raise unwrapped(error) from error
 
@@ -74,7 +88,7 @@ def source_of(job: JobSpec) -> Source:
     )
 
 
-def _stream(plan: Plan, source: Source, console: Console) -> RunReport:
+def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunReport:
     import ray
 
     from pipelines.feed import Feed
@@ -89,8 +103,10 @@ def _stream(plan: Plan, source: Source, console: Console) -> RunReport:
     publisher = Publisher(plan, build(plan, feed, MeterHandle(meter), size(plan)))
     tally, progress = Tally(), Progress(console)
     files, written, stopped = 0, 0, None
-    with progress.shown():
+    with interrupts() as interrupt, progress.shown():
+        drain = Drain(interrupt, publisher, plan.job.limits.drain_seconds)
         for group in publisher.results(TICK_SECONDS):
+            lease.check()
             if group is not None:
                 tally.add(group.documents, group.totals)
                 files += len(group.receipts)
@@ -98,33 +114,80 @@ def _stream(plan: Plan, source: Source, console: Console) -> RunReport:
             if stopped is None and tally.done >= JUDGED and tally.failed_share > plan.job.limits.failed_share:
                 stopped = f"{tally.failed_share:.0%} of {tally.done} documents failed (limits.failed_share)"
                 publisher.stop()
+            if drain.begins():
+                console.print(f"{drain.signal}: no new work, {drain.seconds:g} s for what is in flight")
+                ray.get([feed.stop.remote(), meter.drain.remote()])
             listed: Listed
             listed, counts = ray.get([feed.progress.remote(), meter.read.remote()])
             progress.update(
                 counts, listed=listed.documents, skipped=listed.skipped, ended=listed.ended, written=written
             )
+        if drain.signal:
+            raise Interrupted(
+                f"{drain.signal} ended the run, {written} rows are written; run the same command to go on"
+            )
     ray.get(feed.check.remote())
-    listed = ray.get(feed.progress.remote())
-    report = _report(plan, tally, listed, started, time.monotonic() - began, files, stopped)
+    found = settle(plan)
+    seconds = time.monotonic() - began
+    report = _report(plan, tally, found, started, seconds, files, stopped)
     _write(plan, "report.json", report.model_dump_json(indent=2))
     # Last: a run with counts is a run that ended.
     _write(plan, "counts.json", json.dumps(report.counts.model_dump(), indent=2))
     return report
 
 
+class Drain:
+    """From the signal on: nothing new is begun, and what is in flight has so many seconds to end."""
+
+    def __init__(self, interrupt: Interrupt, publisher: Publisher, seconds: float) -> None:
+        self._interrupt = interrupt
+        self._publisher = publisher
+        self._until: float | None = None
+        self.seconds = seconds
+
+    @property
+    def signal(self) -> str:
+        """The name of the signal that came; empty if none did."""
+        return self._interrupt.by.name if self._interrupt.by else ""
+
+    def begins(self) -> bool:
+        """Whether it begins now. To be asked again and again, for it ends the wait when its time is up."""
+        if not self.signal:
+            return False
+        begins = self._until is None
+        if self._until is None:
+            self._until = time.monotonic() + self.seconds
+        if time.monotonic() >= self._until:
+            self._publisher.stop()
+        return begins
+
+
+def settle(plan: Plan) -> Audit:
+    """What is done once everything is written: say what became of each document, sweep, assemble."""
+    listed = read_list(plan, ["document_id", "version", "uri", "skipped"])
+    return settled_down()(_settle, plan, listed)
+
+
+def _settle(plan: Plan, listed: pa.Table) -> Audit:
+    holdings = read_holdings(plan)
+    found = audit(plan, holdings, listed)
+    if sweep(plan, holdings, listed, found.settled["document_id"].combine_chunks()):
+        holdings = read_holdings(plan)
+    assemble(plan, holdings, listed, found.settled)
+    return found
+
+
 def _report(
     plan: Plan,
     tally: Tally,
-    listed: Listed,
+    found: Audit,
     started: datetime,
     seconds: float,
     files: int,
     stopped: str | None,
 ) -> RunReport:
-    counts = Counts(listed=listed.documents, skipped=listed.skipped, **tally.counts)
-    unsettled = tally.unsettled()
-    if stopped is None and counts.unaccounted > len(unsettled):
-        unsettled = _missing(plan)
+    counts = Counts(listed=found.counts.total() + len(found.missing), **found.counts)
+    worked = counts.ok + counts.partial + counts.failed
     return RunReport(
         run_id=plan.run_id,
         output=plan.output,
@@ -147,29 +210,10 @@ def _report(
         ),
         files=files,
         stopped=stopped,
-        unsettled=tuple(unsettled),
-        failed_share=round(tally.failed_share, 4),
+        unsettled=found.missing if stopped is None else (),
+        failed_share=round(counts.failed / worked, 4) if worked else 0.0,
         allowed_share=plan.job.limits.failed_share,
     )
-
-
-def _missing(plan: Plan) -> list[str]:
-    """Documents of the run's list that its files say nothing of: read only when the counts disagree."""
-    from workers.sinks.reading import read_columns
-
-    heard: Counter[str] = Counter()
-    folders = [f"records/task={task.name}" for task in plan.job.tasks]
-    for folder in (*folders, "errors", f"_runs/{plan.run_id}/filtered"):
-        for table in read_columns(plan.output, plan.job.storage, folder, ["uri"]):
-            heard.update(table["uri"].to_pylist())
-    storage = open_storage(plan.output, plan.job.storage)
-    missing: list[str] = []
-    for info in storage.list(join(plan.output, "_runs", plan.run_id, "listed")):
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(io.BytesIO(storage.read(info.uri)), columns=["uri", "skipped"])
-        missing += [row["uri"] for row in table.to_pylist() if not row["skipped"] and not heard[row["uri"]]]
-    return sorted(missing)
 
 
 def _write(plan: Plan, name: str, text: str) -> None:

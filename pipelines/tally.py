@@ -1,7 +1,7 @@
-"""The counting law: listed = ok + partial + failed + filtered + skipped, per document.
+"""What a run has come to so far: for the line that is shown, and for stopping when too much fails.
 
-Held while the run goes on, with memory for the documents in flight only: one whose answers are
-all settled is counted and forgotten. What is still remembered at the end is what was lost.
+Needs memory for the documents in flight only: one whose answers are all settled is counted and
+forgotten. The counts of the report are not these but the audit's, which come from the files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 class Pending:
     """A document of which some answers are settled."""
 
-    uri: str
     media_type: str | None
     expected: int = 1
     settled: Counter[str] = field(default_factory=Counter)
@@ -40,7 +39,7 @@ class Tally:
     def add(self, documents: pa.Table, totals: dict[str, Any]) -> None:
         """Count one published batch (`workers.tally.summarise` and `totals` of it)."""
         for row in documents.to_pylist():
-            pending = self._pending.setdefault(row["document_id"], Pending(row["uri"], row["media_type"]))
+            pending = self._pending.setdefault(row["document_id"], Pending(row["media_type"]))
             pending.expected = max(pending.expected, row["expected"])
             pending.settled.update(
                 {status.value: row[status.value] for status in Status if row[status.value]}
@@ -64,10 +63,6 @@ class Tally:
         """Of the documents that were worked on, those with nothing to show."""
         worked = self.done - self.counts["filtered"]
         return self.counts["failed"] / worked if worked else 0.0
-
-    def unsettled(self) -> list[str]:
-        """URIs of documents that still owe answers."""
-        return sorted(pending.uri for pending in self._pending.values())
 
     def _close(self, document_id: str, pending: Pending) -> None:
         del self._pending[document_id]

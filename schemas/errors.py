@@ -6,7 +6,10 @@
     │   ├── StorageUnavailable      the object store did not answer
     │   ├── ObjectChanged           the object is not the version that was listed
     │   ├── EngineUnavailable       the engine died or could not be reached
-    │   └── RequestTimeout          one request outlived `limits.request_seconds`
+    │   ├── RequestTimeout          one request outlived `limits.request_seconds`
+    │   ├── Draining                the run is being ended: not asked any more
+    │   ├── Interrupted             a signal ended the run (exit code 5)
+    │   └── LeaseLost               another run may write to the output now
     └── TerminalError               the same call will fail again
         ├── ObjectMissing           listed, or named in a manifest, but not there
         ├── AccessDenied            the credentials may not read it
@@ -59,6 +62,17 @@ class GemstreamError(Exception):
         return _rebuild, (type(self), self.message, self.fields)
 
 
+def categories() -> frozenset[str]:
+    """The closed list of what the `category` of an error row may be."""
+    found: set[str] = set()
+    kinds: list[type[GemstreamError]] = [GemstreamError]
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        found.add(kind.category)
+    return frozenset(found)
+
+
 def _rebuild(kind: type[GemstreamError], message: str, fields: dict[str, Any]) -> GemstreamError:
     return kind(message, **fields)
 
@@ -104,6 +118,26 @@ class RequestTimeout(TransientError):
 
     category = "request_timeout"
     stage = "infer"
+
+
+class LeaseLost(TransientError):
+    """The run's lease of its output ran out, or is another run's now: this run may not write any more."""
+
+    category = "lease_lost"
+    stage = "run"
+
+
+class Draining(TransientError):
+    """The run is being ended, so this request was not asked any more. No row is written about it."""
+
+    category = "draining"
+    stage = "infer"
+
+
+class Interrupted(TransientError):
+    """A signal ended the run; what was answered is written."""
+
+    category = "interrupted"
 
 
 class ObjectMissing(TerminalError):

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from schemas.ids import canonical, digest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from schemas.models import Model
     from schemas.tasks.base import Task
 
 
-def fingerprint(task: Task, model: Model, shown: dict[str, Any], seed: int) -> str:
-    """Hash of task, its version, prompt, schema, model and revision, sampling and expand options.
+def ingredients(task: Task, model: Model, shown: dict[str, Any], seed: int) -> dict[str, str]:
+    """What an answer depends on, by the name a person has for it; part files keep it in their footers.
 
     Args:
         task: what is asked.
@@ -20,13 +22,23 @@ def fingerprint(task: Task, model: Model, shown: dict[str, Any], seed: int) -> s
         shown: the expand options that change what the model sees or hears.
         seed: of sampling; it counts only where the ladder can leave temperature 0, which is always.
     """
-    return digest(
-        "fingerprint",
-        task.kind,
-        str(task.version),
-        task.question(),
-        canonical(task.json_schema() or {"choices": task.choices()}),
-        model.identity,
-        canonical({"max_tokens": task.max_tokens, "temperature": task.temperature, "seed": seed}),
-        canonical(shown),
-    )
+    sampling = {"max_tokens": task.max_tokens, "temperature": task.temperature, "seed": seed}
+    return {
+        "task": f"{task.kind}/{task.version}",
+        "prompt": digest(task.question()),
+        "schema": digest(canonical(task.json_schema() or {"choices": task.choices()})),
+        "model": model.identity,
+        "options": digest(canonical(sampling), canonical(shown)),
+    }
+
+
+def fingerprint(made_of: Mapping[str, str]) -> str:
+    """Hash of task and its version, prompt, schema, model and revision, sampling and expand options."""
+    return digest("fingerprint", canonical(made_of))
+
+
+def changes(before: Mapping[str, str] | None, now: Mapping[str, str]) -> str:
+    """The names of what differs, as in "prompt, model"; "asked otherwise" where it is not known."""
+    if before is None:
+        return "asked otherwise"
+    return ", ".join(name for name in now if before.get(name) != now[name])

@@ -30,6 +30,9 @@ class Limits(BaseModel):
     request_seconds: float = Field(
         600, gt=0, description="Wall seconds of one request, its queueing excluded."
     )
+    drain_seconds: float = Field(
+        20, ge=0, description="Wall seconds a run that is told to end waits for what is in flight."
+    )
     failed_share: float = Field(
         0.1, ge=0, le=1, description="Share of documents that may fail; beyond it the run stops, exit code 3."
     )

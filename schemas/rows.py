@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from schemas.errors import GemstreamError, TransientError
+
+if TYPE_CHECKING:
+    from schemas.limits import Limits
 
 
 class PartKind(StrEnum):
@@ -75,8 +80,13 @@ ERROR = pa.struct(
         pa.field("category", pa.string()),
         pa.field("message", pa.string()),
         pa.field("transient", pa.bool_()),
+        pa.field("setting", pa.string()),
+        pa.field("limit", pa.string()),
+        pa.field("worker", pa.string()),
     ]
 )
+"""`setting` names the limit of the job that was hit, as the job spells it, and `limit` is its value;
+`worker` is host and process id of whoever met the error."""
 
 PARTS = pa.schema(
     [
@@ -146,12 +156,16 @@ ERRORS = pa.schema(
         pa.field("category", pa.string()),
         pa.field("message", pa.string()),
         pa.field("transient", pa.bool_()),
+        pa.field("setting", pa.string()),
+        pa.field("limit", pa.string()),
         pa.field("attempts", pa.int16()),
         pa.field("text", pa.large_string()),
+        pa.field("model", pa.string()),
+        pa.field("worker", pa.string()),
         *RUN,
     ]
 )
-"""`text` keeps what the model said when its answer did not hold."""
+"""`text` keeps what the model said when its answer did not hold; `model` is null where none was asked."""
 
 
 def data_column(task: str) -> str:
@@ -178,10 +192,15 @@ def records_schema(data_type: pa.DataType | None, attributes: pa.DataType | None
     return with_attributes(pa.schema(fields), attributes)
 
 
+def owing_schema(attributes: pa.DataType | None) -> pa.Schema:
+    """DOCUMENTS as a lane reads them, with the answers that are there already."""
+    return with_attributes(pa.schema([*DOCUMENTS, pa.field("kept", KEPT)]), attributes)
+
+
 def listed_schema(attributes: pa.DataType | None) -> pa.Schema:
-    """DOCUMENTS as a run writes down its list: what the ledger knows of each beside it."""
-    known = [pa.field("skipped", pa.bool_()), pa.field("kept", KEPT)]
-    return with_attributes(pa.schema([*DOCUMENTS, *known]), attributes)
+    """DOCUMENTS as a run writes down its list: what each owes, why, and whether the run works on it."""
+    judged = [pa.field("reason", pa.string()), pa.field("skipped", pa.bool_()), pa.field("kept", KEPT)]
+    return with_attributes(pa.schema([*DOCUMENTS, *judged]), attributes)
 
 
 def with_attributes(schema: pa.Schema, attributes: pa.DataType | None) -> pa.Schema:
@@ -189,11 +208,21 @@ def with_attributes(schema: pa.Schema, attributes: pa.DataType | None) -> pa.Sch
     return schema if attributes is None else schema.append(pa.field("attributes", attributes))
 
 
-def error_value(error: GemstreamError) -> dict[str, Any]:
-    """An error as the value of an `error` column."""
+def error_value(error: GemstreamError, limits: Limits) -> dict[str, Any]:
+    """An error as the value of an `error` column, made where it was met.
+
+    Args:
+        error: its `fields["limit"]`, if it has one, is a setting such as `limits.pages`.
+        limits: the job's.
+    """
+    setting = error.fields.get("limit")
+    value = getattr(limits, setting.removeprefix("limits."), None) if setting else None
     return {
         "stage": error.fields.get("stage", error.stage),
         "category": error.category,
         "message": error.message,
         "transient": isinstance(error, TransientError),
+        "setting": setting,
+        "limit": None if value is None else f"{value:g}" if isinstance(value, float) else str(value),
+        "worker": f"{platform.node()}/{os.getpid()}",
     }

@@ -136,18 +136,18 @@ class Expand:
         """One document's rows."""
         base = _base(fetched)
         if fetched.fault is not None:
-            yield base | _settled(Status.ERROR, error_value(fetched.fault))
+            yield base | _settled(Status.ERROR, error_value(fetched.fault, self._limits))
             return
         if fetched.sniffed is None or fetched.sniffed.expander is None or fetched.folder is None:
             yield base | _settled(Status.FILTERED, _reason(fetched))
             return
         names = self._asked(fetched.sniffed)
-        work = _Work(fetched.document, fetched.sniffed.expander, fetched.folder, names)
+        work = _Work(fetched.document, fetched.sniffed.expander, fetched.folder, names, self._limits)
         parts = self._parts(work)
         try:
             opened = next(parts)
         except GemstreamError as fault:
-            yield base | _settled(Status.ERROR, error_value(fault))
+            yield base | _settled(Status.ERROR, error_value(fault, self._limits))
             return
         base |= {
             "parts_total": opened.parts_total,
@@ -231,6 +231,7 @@ class _Work:
     expander: str
     folder: Path
     names: tuple[str, ...]
+    limits: Limits
 
     def kept(self, index: int) -> list[str]:
         """The tasks whose answer about this part the output holds already."""
@@ -290,7 +291,7 @@ def _part_rows(base: Row, part: Part, work: _Work) -> Iterator[Row]:
             "kept": kept or None,
         }
         return
-    error = error_value(part.error)
+    error = error_value(part.error, work.limits)
     yield row | {"status": Status.ERROR, "settled": len(work.names) - len(kept), "error": error}
     for name in kept:
         yield row | {"status": Status.KEPT, "settled": 1, "task": name}
@@ -304,7 +305,7 @@ def _rest_rows(base: Row, first: int, work: _Work, fault: GemstreamError) -> Ite
         owed += len(work.names) - len(kept)
         for name in kept:
             yield base | {"part_index": index, "status": Status.KEPT, "settled": 1, "task": name}
-    error = error_value(fault)
+    error = error_value(fault, work.limits)
     error["message"] = (
         f"given up from part {first + 1} to {total}, after {MAX_FAULTS} faults: {fault.message}"
     )

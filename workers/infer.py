@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from schemas.errors import AnswerError, GemstreamError, RequestTimeout, TerminalError, TruncatedAnswer
+from schemas.errors import (
+    AnswerError,
+    Draining,
+    GemstreamError,
+    RequestTimeout,
+    TerminalError,
+    TruncatedAnswer,
+)
 from schemas.rows import IDENTITY, PART_FACTS, PartKind, Status, data_column, error_value
 from workers.engines import EngineConfig, Media, Response
 from workers.prompt import Ask, Rung, build
@@ -23,12 +30,15 @@ from workers.supervise import Supervisor
 from workers.validate import Answer, validate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Coroutine, Iterator
 
+    from schemas.limits import Limits
     from workers.meter import Meter
 
 TRIES = 3
 TEMPERATURE_STEP = 0.3
+LISTEN_SECONDS = 1.0
+"""Between two questions whether the run is being ended: one small call each, per table in work."""
 
 CARRIED = [*IDENTITY.names, *PART_FACTS.names, "expected", "document_metadata"]
 
@@ -42,7 +52,7 @@ class InferRecipe:
     asks: tuple[Ask, ...]
     schema: pa.Schema
     run_id: str
-    request_seconds: float
+    limits: Limits
 
 
 class Infer:
@@ -59,7 +69,7 @@ class Infer:
         engine = resolve(ENGINES, recipe.engine, "engine")(recipe.config)
         # Half as many again as decode together, so that a finished row's place is never empty.
         places = recipe.config.max_num_seqs + recipe.config.max_num_seqs // 2
-        self._supervisor = Supervisor(engine, places, recipe.request_seconds)
+        self._supervisor = Supervisor(engine, places, recipe.limits.request_seconds)
 
     async def __call__(self, parts: pa.Table) -> AsyncIterator[pa.Table]:
         """PARTS to OUTCOMES, one row per (part, task); rows with a status pass as they are.
@@ -78,7 +88,10 @@ class Infer:
                     sources.append(row)
         if self._meter is not None:
             self._meter.add("asked", done=len(jobs))
-        answers = await asyncio.gather(*jobs)
+        said = await self._gathered(jobs)
+        # A run that is being ended asks no more; of what was not asked there is nothing to say.
+        sources = [source for source, answer in zip(sources, said, strict=True) if answer is not None]
+        answers = [answer for answer in said if answer is not None]
         if self._meter is not None:
             failed = sum(answer["status"] is Status.ERROR for answer in answers)
             self._meter.add("infer", done=len(answers) - failed, failed=failed)
@@ -86,6 +99,21 @@ class Infer:
         if answers:
             tables.append(self._answered(parts.take(sources), answers))
         yield pa.concat_tables(tables)
+
+    async def _gathered(
+        self, jobs: list[Coroutine[Any, Any, dict[str, Any] | None]]
+    ) -> list[dict[str, Any] | None]:
+        """What the jobs return, listening meanwhile for the end of the run."""
+        listening = asyncio.create_task(self._listen())
+        try:
+            return await asyncio.gather(*jobs)
+        finally:
+            listening.cancel()
+
+    async def _listen(self) -> None:
+        while self._meter is not None and not self._supervisor.draining:
+            self._supervisor.draining = await self._meter.draining()
+            await asyncio.sleep(LISTEN_SECONDS)
 
     def close(self) -> None:
         """End the engine and its processes."""
@@ -96,12 +124,15 @@ class Infer:
         if hasattr(self, "_supervisor"):
             self.close()
 
-    async def _answer(self, ask: Ask, part: Part) -> dict[str, Any]:
-        """The answer columns of one (part, task)."""
+    async def _answer(self, ask: Ask, part: Part) -> dict[str, Any] | None:
+        """The answer columns of one (part, task); None if the run ended before it was asked."""
         common: dict[str, Any] = {"task": ask.task.name, "fingerprint": ask.fingerprint}
         if ask.task.name in part.kept:
             return common | {"status": Status.KEPT}
-        outcome = await self._climb(ask, part)
+        try:
+            outcome = await self._climb(ask, part)
+        except Draining:
+            return None
         if outcome.get("data") is not None:
             outcome[data_column(ask.task.name)] = outcome.pop("data")
         return common | outcome
@@ -133,7 +164,7 @@ class Infer:
             return _text_layer(part.text, response, tries)
         return {
             "status": Status.ERROR,
-            "error": error_value(fault),
+            "error": error_value(fault, self._recipe.limits),
             "text": fault.fields.get("text"),
             "attempts": fault.fields.get("attempts", tries),
         }

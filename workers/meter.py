@@ -1,4 +1,5 @@
-"""Where stages say how far they are. The driver hands them one that reaches it; tests a dict."""
+"""Where stages say how far they are, and hear that the run is to end. The driver hands them one that
+reaches it."""
 
 from __future__ import annotations
 
@@ -10,4 +11,8 @@ class Meter(Protocol):
 
     def add(self, stage: str, done: int = 0, failed: int = 0) -> None:
         """Count work that a stage has finished, once per table; never blocks, never fails the stage."""
+        ...
+
+    async def draining(self) -> bool:
+        """Whether the run is being ended: what has begun is finished, nothing else is begun."""
         ...

@@ -13,17 +13,23 @@ from schemas.ids import digest
 from workers.engines import Media, Request
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from schemas.rows import PartKind
     from schemas.tasks.base import Task
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One task as one model is asked it: made once on the driver, used for every part."""
+    """One task as one model is asked it: made once on the driver, used for every part.
+
+    `made_of` names what the fingerprint is a hash of (`schemas.fingerprint.ingredients`).
+    """
 
     task: Task
     question: str
     fingerprint: str
+    made_of: Mapping[str, str]
     max_tokens: int
     ceiling_tokens: int
     seed: int = 0

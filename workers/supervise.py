@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from schemas.errors import EngineUnavailable, PoisonRequest, RequestTimeout
+from schemas.errors import Draining, EngineUnavailable, PoisonRequest, RequestTimeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -96,6 +96,8 @@ class Supervisor:
         self._idle_restarts = 0
         self._last_answer = time.monotonic()
         self._deaths: Counter[str] = Counter()
+        self.draining = False
+        """Once it is set, whoever still waits for a place is sent away."""
 
     def close(self) -> None:
         """End the engine."""
@@ -105,6 +107,7 @@ class Supervisor:
         """Answer one request, through as many engines as it takes.
 
         Raises:
+            Draining: the run is being ended; it was not asked.
             RequestRefused: the engine will not take it.
             RequestTimeout: others were answered meanwhile, this one was not.
             PoisonRequest: two engines died on it.
@@ -113,6 +116,8 @@ class Supervisor:
         while True:
             entrance = self._gate.exclusive() if self._deaths[request.key] else self._gate.shared()
             async with entrance, self._places:
+                if self.draining:
+                    raise Draining("the run is being ended")
                 await self._revive()
                 epoch = self._epoch
                 try:
@@ -144,7 +149,8 @@ class Supervisor:
         except TimeoutError as error:
             if self._last_answer >= began:
                 raise RequestTimeout(
-                    f"no answer in {self._seconds:g} s (limits.request_seconds) while others were answered"
+                    f"no answer in {self._seconds:g} s (limits.request_seconds) while others were answered",
+                    limit="limits.request_seconds",
                 ) from error
             # Nothing at all came back for that long: it is the engine that hangs.
             raise EngineUnavailable(

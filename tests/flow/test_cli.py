@@ -13,6 +13,7 @@ import pytest
 from deploy.demo.documents import EXAMPLES, read_truth
 from deploy.demo.objectstore import ObjectStore
 from tests.fixtures.runs import GEMMA3
+from tests.flow.test_faults import rows
 
 FAULT = ["--set", "engine.kind=fault", "--vision-model", str(GEMMA3)]
 
@@ -132,11 +133,56 @@ def test_an_output_that_is_not_ours(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.docx"]
 
 
-def test_an_output_of_another_job(tmp_path: Path) -> None:
-    flags = ["-i", str(EXAMPLES / "shapes"), "-o", str(tmp_path / "out"), "-t", "caption", *FAULT]
+def test_a_changed_prompt_takes_the_place_of_the_old_answers(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    flags = ["-i", str(EXAMPLES / "shapes"), "-o", str(output), "-t", "caption", *FAULT]
+    other = [*flags, "--set", "tasks=[{task: caption, prompt: 'What else?'}]"]
     assert gemstream("run", *flags).returncode == 0
-    done = gemstream("run", *flags, "--set", "tasks=[{task: caption, prompt: 'What else?'}]")
-    assert done.returncode == 2
-    assert "asked otherwise" in done.stderr and "another output" in done.stderr
     again = gemstream("run", *flags)
     assert again.returncode == 0 and "holds every answer already" in again.stdout
+    plan = json.loads(gemstream("plan", *other, "--json").stdout)
+    assert plan["reasons"] == {"changed: prompt": 6} and plan["skipped"] == 0
+    assert gemstream("run", *other).returncode == 0
+    keys = rows(str(output), "records/task=caption", ["uri", "fingerprint"])
+    assert len(keys) == 6 and len({row["fingerprint"] for row in keys}) == 1
+    assert json.loads(gemstream("plan", *other, "--json").stdout)["reasons"] == {"done": 6}
+
+
+def test_what_failed_is_listed_by_category_and_can_be_tried_again_alone(tmp_path: Path) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    (source / "empty.pdf").write_bytes(b"")
+    (source / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    (source / "fine.png").write_bytes((EXAMPLES / "shapes" / "circle.png").read_bytes())
+    flags = ["-i", str(source), "-o", str(output), "-t", "caption", "--set", "limits.failed_share=1", *FAULT]
+    assert gemstream("run", *flags).returncode == 0
+    told = gemstream("errors", str(output))
+    assert all(word in told.stdout for word in ("empty", "corrupt", "torn.png", "gemstream retry")), (
+        told.stdout
+    )
+    groups = json.loads(gemstream("errors", str(output), "--category", "empty", "--json").stdout)["groups"]
+    assert [(group["category"], group["documents"]) for group in groups] == [("empty", 1)]
+    assert "one of" in gemstream("errors", str(output), "--category", "nonsense").stderr
+
+    (source / "torn.png").write_bytes((source / "fine.png").read_bytes())
+    (source / "late.png").write_bytes((source / "fine.png").read_bytes())
+    again = gemstream("retry", str(output), "--category", "empty", "--json")
+    counts = json.loads(again.stdout)["counts"]
+    assert (counts["failed"], counts["skipped"], counts["listed"]) == (1, 3, 4), "late.png and torn.png wait"
+    assert json.loads(gemstream("run", *flags, "--json").stdout)["counts"]["ok"] == 2
+    left = json.loads(gemstream("errors", str(output), "--json").stdout)["groups"]
+    assert [group["category"] for group in left] == ["empty"], "what was made good is an error no more"
+
+
+def test_leftovers_of_dead_runs_go(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    flags = ["-i", str(EXAMPLES / "shapes"), "-o", str(output), "-t", "caption", *FAULT]
+    assert gemstream("run", *flags).returncode == 0
+    kept = sorted(path for path in output.rglob("*") if path.is_file())
+    half = output / "records" / "task=caption" / ".0123.gemstream-unfinished"
+    half.write_bytes(b"PAR1")
+    dead = output / "_runs" / "20200101T000000-abcdef" / "listed" / "000000.parquet"
+    dead.parent.mkdir(parents=True)
+    dead.write_bytes(b"PAR1")
+    assert "2 leftovers removed" in gemstream("gc", str(output)).stdout
+    assert sorted(path for path in output.rglob("*") if path.is_file()) == kept

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import pytest
 
 from schemas import errors
 from schemas.errors import GemstreamError, TerminalError, TransientError
+from schemas.limits import Limits
 from schemas.rows import error_value
 
 
@@ -45,5 +47,15 @@ def test_the_tree_in_the_docstring_names_every_error() -> None:
 
 
 def test_an_error_becomes_a_row_with_its_stage() -> None:
-    row = error_value(errors.LimitExceeded("too long", stage="fetch"))
-    assert row == {"stage": "fetch", "category": "limit", "message": "too long", "transient": False}
+    error = errors.LimitExceeded("too long", stage="fetch", limit="limits.pages")
+    row = error_value(error, Limits(pages=7))
+    assert row.pop("worker").endswith(f"/{os.getpid()}")
+    assert row == {
+        "stage": "fetch",
+        "category": "limit",
+        "message": "too long",
+        "transient": False,
+        "setting": "limits.pages",
+        "limit": "7",
+    }
+    assert error_value(errors.EmptyObject("nothing"), Limits())["limit"] is None

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import pickle
+import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from deploy.demo.objectstore import ObjectStore
 from schemas.errors import ObjectChanged, ObjectMissing
+from schemas.storage import StorageOptions
 from tests.workers.places import Place, place
-from workers.storage.factory import join, normalise
+from workers.storage import ObjectInfo, s3
+from workers.storage.factory import join, normalise, open_storage
 
 __all__ = ["place"]
 
@@ -161,3 +172,155 @@ def test_a_listing_can_be_left_half_way(place: Place) -> None:
     assert next(listing).uri == join(place.root, "a")
     del listing
     assert place.names() == ["a", "b", "c"]
+
+
+def claims_at_once(place: Place, uri: str, version: str | None) -> list[tuple[bytes, ObjectInfo]]:
+    """What eight threads that start together claim: those that are told they won."""
+    together = threading.Barrier(8)
+
+    def claim(number: int) -> tuple[bytes, ObjectInfo | None]:
+        content = f"claimant {number}".encode()
+        together.wait()
+        return content, place.storage.claim(uri, content, version)
+
+    with ThreadPoolExecutor(8) as pool:
+        claims = list(pool.map(claim, range(8)))
+    return [(content, info) for content, info in claims if info is not None]
+
+
+def test_what_is_there_is_not_created_again(place: Place) -> None:
+    uri = join(place.root, "below/a")
+    first = place.storage.claim(uri, b"first", None)
+    assert first is not None
+    assert place.storage.claim(uri, b"other", None) is None
+    assert place.storage.read(uri, version=first.version) == b"first"
+    info = place.storage.info(uri)
+    assert (first.uri, first.version, first.size) == (info.uri, info.version, info.size)
+    assert place.names() == ["below/a"]
+
+
+def test_a_claim_follows_on_the_one_before(place: Place) -> None:
+    uri = join(place.root, "a")
+    version = None
+    for content in (b"1", b"2", b"3"):
+        info = place.storage.claim(uri, content, version)
+        assert info is not None and info.version != version
+        version = info.version
+        assert place.storage.read(uri, version=version) == content
+
+
+def test_a_stale_version_loses(place: Place) -> None:
+    uri = place.put("a", b"first")
+    version = place.storage.info(uri).version
+    assert place.storage.claim(uri, b"second", version) is not None
+    assert place.storage.claim(uri, b"others", version) is None
+    assert place.storage.read(uri) == b"second"
+
+
+def test_a_version_of_what_is_gone_loses(place: Place) -> None:
+    uri = place.put("a", b"first")
+    version = place.storage.info(uri).version
+    place.storage.delete(uri)
+    assert place.storage.claim(uri, b"second", version) is None
+    assert place.names() == []
+    assert place.storage.claim(uri, b"second", None) is not None
+
+
+def test_one_of_many_creates(place: Place) -> None:
+    for number in range(5):
+        uri = join(place.root, f"created {number}")
+        [(content, info)] = claims_at_once(place, uri, None)
+        assert place.storage.read(uri, version=info.version) == content
+
+
+def test_one_of_many_replaces(place: Place) -> None:
+    for number in range(5):
+        uri = place.put(f"replaced {number}", b"claimant x")
+        [(content, info)] = claims_at_once(place, uri, place.storage.info(uri).version)
+        assert place.storage.read(uri, version=info.version) == content
+    assert len(place.names()) == 5
+
+
+def test_files_of_one_size_and_one_tick_of_the_clock_are_different_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: os.utime(descriptor, ns=(1, 1)))
+    place = Place(normalise(str(tmp_path)), StorageOptions())
+    uri = join(place.root, "a")
+    version = None
+    seen = set()
+    for content in (b"1", b"2", b"3"):
+        info = place.storage.claim(uri, content, version)
+        assert info is not None
+        seen.add(version := info.version)
+    assert len(seen) == 3
+
+
+def test_a_claim_where_folders_cannot_be_locked_locks_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS does: it locks only what is open for writing."""
+    real = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    place = Place(normalise(str(tmp_path)), StorageOptions())
+    uri = place.put("a")
+    assert len(claims_at_once(place, uri, place.storage.info(uri).version)) == 1
+    assert len(claims_at_once(place, join(place.root, "b"), None)) == 1
+    assert place.names() == ["a", "b"]
+
+
+def _deaf(client: Any, /, **request: Any) -> Any:
+    """A store that has never heard of conditions."""
+    return client.put_object(**{name: request[name] for name in request if not name.startswith("If")})
+
+
+def _refusing(client: Any, /, **request: Any) -> Any:
+    """A store that knows it has not."""
+    from botocore.exceptions import ClientError
+
+    if "IfMatch" in request or "IfNoneMatch" in request:
+        answer = {"Error": {"Code": "NotImplemented"}, "ResponseMetadata": {"HTTPStatusCode": 501}}
+        raise ClientError(answer, "PutObject")
+    return client.put_object(**request)
+
+
+def _unheard(client: Any, /, **request: Any) -> Any:
+    """A store whose first answer gets lost, so that the client sends the request again."""
+    client.put_object(**request)
+    return client.put_object(**request)
+
+
+class _Odd:
+    """The client, but for how it puts."""
+
+    def __init__(self, client: Any, put: Any) -> None:
+        self._client = client
+        self.put_object = partial(put, client)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+@pytest.mark.parametrize("put", [_deaf, _refusing, _unheard])
+def test_claims_one_after_another_hold_in_odd_stores(
+    object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, put: Any
+) -> None:
+    for name, value in object_store.environment().items():
+        monkeypatch.setenv(name, value)
+    client = _Odd(object_store.client(), put)
+    monkeypatch.setattr(s3, "_client", lambda options: client)
+    uri = object_store.url(f"odd/{put.__name__}")
+    storage = open_storage(uri, StorageOptions())
+    created = storage.claim(uri, b"created", None)
+    assert created is not None
+    assert storage.claim(uri, b"created by another", None) is None
+    replaced = storage.claim(uri, b"replaced", created.version)
+    assert replaced is not None
+    assert storage.claim(uri, b"replaced by another", created.version) is None
+    assert storage.read(uri, version=replaced.version) == b"replaced"

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from schemas.errors import JobError
 from schemas.ids import digest
-from schemas.rows import ERRORS, IDENTITY, Status, data_column, records_schema, with_attributes
+from schemas.rows import ERROR, ERRORS, IDENTITY, Status, data_column, records_schema, with_attributes
 from workers.sinks import Receipt, ReceiptKind
 from workers.storage.factory import join, normalise, open_storage
 
@@ -82,7 +82,7 @@ class ParquetSink:
         self.data_types = dict(data_types)
         self.attributes = attributes
         self.run_id = run_id
-        self.footer = {METADATA_KEY: json.dumps(dict(metadata), sort_keys=True).encode()}
+        self.footer = footer(metadata)
 
     def write(self, outcomes: pa.Table) -> list[Receipt]:
         """One file per task with records, one of errors, one of what was filtered; see `Sink.write`."""
@@ -127,6 +127,11 @@ class ParquetSink:
         return Receipt(uri=uri, kind=kind, task=task, rows=rows.num_rows, bytes=len(content))
 
 
+def footer(facts: Mapping[str, str]) -> dict[bytes, bytes]:
+    """A job's facts as the metadata of a file's schema."""
+    return {METADATA_KEY: json.dumps(dict(facts), sort_keys=True).encode()}
+
+
 def encode(rows: pa.Table) -> bytes:
     """The table as one Parquet file in memory.
 
@@ -135,7 +140,16 @@ def encode(rows: pa.Table) -> bytes:
     """
     import pyarrow.parquet as pq
 
-    long_texts = {"text", "data", "attributes", "message", "document_metadata"}
+    long_texts = {
+        "text",
+        "texts",
+        "segments",
+        "missing",
+        "data",
+        "attributes",
+        "message",
+        "document_metadata",
+    }
     row_bytes = max(1, rows.nbytes // max(1, rows.num_rows))
     buffer = pa.BufferOutputStream()
     pq.write_table(
@@ -157,8 +171,8 @@ def _with_status(outcomes: pa.Table, status: Status) -> pa.Table:
 
 def _flat_errors(failed: pa.Table) -> pa.Table:
     """The `error` struct's fields as columns of their own."""
-    for index, name in enumerate(("stage", "category", "message", "transient")):
-        failed = failed.append_column(name, pc.struct_field(failed["error"], [index]))
+    for index, field in enumerate(ERROR):
+        failed = failed.append_column(field.name, pc.struct_field(failed["error"], [index]))
     return failed
 
 

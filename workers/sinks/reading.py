@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from schemas.errors import JobError, ObjectMissing
+from workers.sinks.parquet import METADATA_KEY
 from workers.storage.factory import join, normalise, open_storage
 from workers.storage.stream import open_object
 
@@ -24,10 +27,27 @@ WHOLE_BYTES = 1024 * 1024
 FILES_AT_ONCE = 8
 
 
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """Some columns of one part file, and what its footer says of the job that wrote it."""
+
+    info: ObjectInfo
+    rows: pa.Table
+    facts: dict[str, Any]
+
+
 def read_columns(
     output: str, storage_options: StorageOptions, sub: str, columns: Sequence[str]
 ) -> Iterator[pa.Table]:
-    """Stream these columns of every part file under a folder of the output, a table per file.
+    """The rows of `read_parts`, a table per file."""
+    for part in read_parts(output, storage_options, sub, columns):
+        yield part.rows
+
+
+def read_parts(
+    output: str, storage_options: StorageOptions, sub: str, columns: Sequence[str]
+) -> Iterator[PartFile]:
+    """Stream these columns of every part file under a folder of the output.
 
     Several files are read ahead at a time; their order is the listing's. Whatever is not named
     `part-*.parquet` is passed over. A folder that is not there yet yields nothing.
@@ -45,9 +65,9 @@ def read_columns(
     folder = join(normalise(output), sub)
     storage = open_storage(folder, storage_options)
     with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="ledger") as threads:
-        ahead: deque[Future[pa.Table]] = deque()
+        ahead: deque[Future[PartFile]] = deque()
         for info in part_files(storage, folder):
-            ahead.append(threads.submit(_read, storage, info, list(columns)))
+            ahead.append(threads.submit(read_part, storage, info, list(columns)))
             if len(ahead) >= FILES_AT_ONCE:
                 yield ahead.popleft().result()
         while ahead:
@@ -65,7 +85,8 @@ def part_files(storage: Storage, folder: str) -> Iterator[ObjectInfo]:
         return
 
 
-def _read(storage: Storage, info: ObjectInfo, columns: list[str]) -> pa.Table:
+def read_part(storage: Storage, info: ObjectInfo, columns: list[str]) -> PartFile:
+    """These columns of one part file. Raises what `read_parts` raises."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -83,4 +104,6 @@ def _read(storage: Storage, info: ObjectInfo, columns: list[str]) -> pa.Table:
             f"{info.uri} has no column {lacking[0]!r}: another program wrote it; choose an output of its own",
             key="output",
         )
-    return file.read(columns=columns, use_threads=False).select(columns).replace_schema_metadata()
+    rows = file.read(columns=columns, use_threads=False).select(columns).replace_schema_metadata()
+    facts = json.loads((file.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
+    return PartFile(info, rows, facts)

@@ -54,6 +54,23 @@ class Storage(Protocol):
         """Put the object there in one step, replacing what is there: no reader sees half of it."""
         ...
 
+    def claim(self, uri: str, content: bytes, version: str | None) -> ObjectInfo | None:
+        """Publish only if the object still is of that version, or, with None, only if nothing is there.
+
+        Content that is already there counts as written by this call, since an answer of the store may
+        get lost: claims of different owners must differ, by a random token for instance. Claims
+        exclude claims; a `publish` or `delete` at the same moment is not waited for.
+
+        Returns:
+            What was written, whose version goes into the next claim; None when somebody else was faster.
+        """
+        ...
+
+    def remove_unfinished(self, uri: str) -> int:
+        """Remove what writers that died left of objects they never finished, below a prefix; how many
+        there were. A writer that is still at work would lose its object: only for who writes alone."""
+        ...
+
     def delete(self, uri: str) -> None:
         """Remove it; removing what is not there is success."""
         ...

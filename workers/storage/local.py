@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import re
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 _UNFINISHED = ".gemstream-unfinished"
 """Ends the name of a file being written. A killed process leaves it behind; listings skip it."""
+
+_LOCK = f".lock{_UNFINISHED}"
+"""What claims lock in a folder on NFS; it stays there."""
 
 _MISSING = {
     errno.ENOENT: "nothing is there",
@@ -92,23 +96,45 @@ class LocalStorage:
     def publish(self, uri: str, content: bytes) -> None:
         """Write aside in the same folder, force to disk, rename: a reader sees all or nothing."""
         path = _path(uri)
-        folder = os.path.dirname(path)
-        aside = os.path.join(folder, f".{uuid.uuid4().hex}{_UNFINISHED}")
-        with _errors_as_ours(uri, "written"), contextlib.ExitStack() as undo:
-            os.makedirs(folder, exist_ok=True)
-            # Not tempfile: its files are for the owner alone, and a rename keeps that.
-            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            undo.callback(os.unlink, aside)
-            try:
-                view = memoryview(content)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        with _errors_as_ours(uri, "written"), _written_aside(path, content) as aside:
             os.replace(aside, path)
-            undo.pop_all()
-            _sync_folder(folder)
+            _sync_folder(os.path.dirname(path))
+
+    def claim(self, uri: str, content: bytes, version: str | None) -> ObjectInfo | None:
+        """Write aside, and under a lock compare and rename. What is replaced gets a later time.
+
+        Holds between the machines of a shared file system as far as its locks do; creating holds on
+        any that has hard links.
+        """
+        path = _path(uri)
+        with _errors_as_ours(uri, "written"), _written_aside(path, content) as aside, _locked(path):
+            there = _stat_if_there(path)
+            if there is not None:
+                _refuse_all_but_files(uri, there)
+            if version != (None if there is None else _version(there)):
+                return None
+            if there is None:
+                try:
+                    os.link(aside, path)
+                except FileExistsError:
+                    return None
+            else:
+                _make_later(aside, there.st_mtime_ns)
+            written = os.stat(aside)
+            if there is not None:
+                os.replace(aside, path)
+            _sync_folder(os.path.dirname(path))
+        return _info(uri, written)
+
+    def remove_unfinished(self, uri: str) -> int:
+        """Files that were being written; the empty one that locks a folder on NFS is none of them."""
+        removed = 0
+        for folder, _, names in os.walk(_path(uri)):
+            for name in names:
+                if name.endswith(_UNFINISHED) and name != _LOCK:
+                    self.delete(_uri(os.path.join(folder, name)))
+                    removed += 1
+        return removed
 
     def delete(self, uri: str) -> None:
         """Remove the file; success if it is not there."""
@@ -191,6 +217,65 @@ def _read_fully(descriptor: int, start: int, wanted: int) -> bytes:
         start += len(piece)
         wanted -= len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+@contextlib.contextmanager
+def _written_aside(path: str, content: bytes) -> Iterator[str]:
+    """The content on disk under another name in the same folder, removed if it still has it at the end."""
+    folder = os.path.dirname(path)
+    aside = os.path.join(folder, f".{uuid.uuid4().hex}{_UNFINISHED}")
+    os.makedirs(folder, exist_ok=True)
+    # Not tempfile: its files are for the owner alone, and a rename keeps that.
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        yield aside
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside)
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Keep other claims in the folder waiting. A killed holder's lock ends with it.
+
+    The folder itself is locked, so nothing is left behind. NFS locks only what is open for writing,
+    which no folder can be: there an empty file in it is, which stays, for removing it would let two in.
+    """
+    folder = os.path.dirname(path)
+    with contextlib.ExitStack() as undo:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        undo.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            name = os.path.join(folder, _LOCK)
+            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            undo.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+def _stat_if_there(path: str) -> os.stat_result | None:
+    with contextlib.suppress(FileNotFoundError):
+        return os.stat(path)
+    return None
+
+
+def _make_later(path: str, modified_ns: int) -> None:
+    """Give the file a time after that one: two writes within one tick of the clock, which is some
+    milliseconds, would be one version."""
+    found = os.stat(path)
+    if found.st_mtime_ns <= modified_ns:
+        os.utime(path, ns=(found.st_atime_ns, modified_ns + 1))
 
 
 def _sync_folder(folder: str) -> None:

@@ -9,7 +9,7 @@ import threading
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import AccessDenied, JobError, ObjectMissing
+from schemas.errors import AccessDenied, JobError, ObjectChanged, ObjectMissing
 from workers.storage import ObjectInfo
 from workers.storage.s3_errors import BrokenBody, changed, code_of, errors_as_ours, no_store
 
@@ -113,6 +113,46 @@ class S3Storage:
                     io.BytesIO(content), **target, ExtraArgs={"ContentType": media_type}, Config=pieces
                 )
 
+    def claim(self, uri: str, content: bytes, version: str | None) -> ObjectInfo | None:
+        """Look, PUT under a condition, read back: it is ours if our very bytes are there.
+
+        A store that heeds If-None-Match and If-Match (S3 itself, SeaweedFS) lets one claim through.
+        The look and the reading back are for the others, which answer 501 or ignore conditions:
+        there a claim loses to every claim that ended before it began, and of those at the same time
+        the last to write is the one that stays, but one that read back before that was told it won.
+        """
+        bucket, key = _split(uri)
+        media_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        request = {"Bucket": bucket, "Key": _named(uri, key), "Body": content, "ContentType": media_type}
+        there = self._if_there(uri)
+        if version != (None if there is None else there.version):
+            return None
+        condition = {}
+        if version is None:
+            condition["IfNoneMatch"] = "*"
+        elif not version.startswith(_NO_ETAG):
+            condition["IfMatch"] = f'"{version}"'
+        with errors_as_ours(uri, "written"):
+            _put_if(_client(self.options), request, condition)
+        written = self._if_there(uri)
+        with suppress(ObjectChanged, ObjectMissing):
+            if written is not None and self.read(uri, version=written.version) == content:
+                return written
+        return None
+
+    def remove_unfinished(self, uri: str) -> int:
+        """Multipart uploads that were neither completed nor aborted: stores charge for their pieces."""
+        bucket, key = _split(uri)
+        client, removed = _client(self.options), 0
+        with errors_as_ours(uri, "deleted"):
+            for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=key):
+                for upload in page.get("Uploads", ()):
+                    client.abort_multipart_upload(
+                        Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+                    removed += 1
+        return removed
+
     def delete(self, uri: str) -> None:
         """Remove the object; S3 itself calls it success when there is none."""
         bucket, key = _split(uri)
@@ -125,6 +165,12 @@ class S3Storage:
         Asked before listing, so that a public object in a bucket that may not be listed works.
         """
         with suppress(ObjectMissing, AccessDenied):
+            return self.info(uri)
+        return None
+
+    def _if_there(self, uri: str) -> ObjectInfo | None:
+        """The object, or None: unlike above, one that may not be read is an error."""
+        with suppress(ObjectMissing):
             return self.info(uri)
         return None
 
@@ -166,6 +212,24 @@ def _fetch_once(client: Any, request: Mapping[str, Any]) -> tuple[str | None, by
         raise BrokenBody(type(error).__name__) from error
     whole = str(answer.get("ContentRange", "")).rpartition("/")[2]  # of a range: "bytes 0-9/42"
     return _version(answer, int(whole) if whole.isdigit() else len(content)), content
+
+
+def _put_if(client: Any, request: Mapping[str, Any], condition: Mapping[str, str]) -> None:
+    """PUT, unless the condition does not hold. Which of the two it was, the object itself says.
+
+    The answer does not: botocore repeats a PUT whose answer got lost, and the repeated one meets
+    the first one's object.
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        client.put_object(**request, **condition)
+    except ClientError as error:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if status == 501 or code_of(error) == "NotImplemented":
+            client.put_object(**request)
+        elif status not in (409, 412) and code_of(error) != "NoSuchKey":
+            raise
 
 
 _clients: dict[tuple[int, StorageOptions], Any] = {}

@@ -1,0 +1,158 @@
+"""The counting law, held at the end of a run by what its files say, and by nothing that was counted.
+
+listed = ok + partial + failed + filtered + skipped, per document; a document of which the files do not
+say what became of everything it owed is named.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.holdings import names_of
+from pipelines.ledger import completeness
+from workers.sinks.reading import read_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pipelines.holdings import Holdings
+    from pipelines.plan import Plan
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What became of the documents that a run worked on.
+
+    Attributes:
+        counts: documents by outcome: ok, partial, failed, filtered, and skipped.
+        settled: document_id and name (`document_id/version`) of the documents that have one, those that
+            were filtered or skipped excluded.
+        missing: URIs of the documents that have none.
+    """
+
+    counts: Counter[str]
+    settled: pa.Table
+    missing: tuple[str, ...]
+
+
+def audit(plan: Plan, holdings: Holdings, listed: pa.Table) -> Audit:
+    """Find out from the files what became of each listed document.
+
+    Args:
+        plan: the run.
+        holdings: what the output holds now that everything is written.
+        listed: the run's list: document_id, version, uri, skipped.
+
+    Raises:
+        GemstreamError: the output cannot be read.
+    """
+    filtered = [pa.array([], pa.string())]
+    for table in read_columns(
+        plan.output, plan.job.storage, f"_runs/{plan.run_id}/filtered", ["document_id"]
+    ):
+        filtered.append(table["document_id"].combine_chunks())
+    return judge(
+        listed,
+        completeness(holdings.answers, plan.tasks_by_kind),
+        holdings.errors.filter(pc.equal(holdings.errors["run_id"], plan.run_id)),
+        pa.concat_arrays(filtered),
+        plan.tasks_by_kind,
+    )
+
+
+def judge(
+    listed: pa.Table,
+    answered: pa.Table,
+    errors: pa.Table,
+    filtered: pa.Array,
+    tasks_by_kind: Mapping[str, Sequence[str]],
+) -> Audit:
+    """The outcome of every document.
+
+    Args:
+        listed: document_id, version, uri, skipped.
+        answered: `completeness` of the answers.
+        errors: what this run wrote down as failed.
+        filtered: ids of what this run had nothing to ask about.
+        tasks_by_kind: part kind -> the tasks that are asked of such a part.
+    """
+    work = listed.filter(pc.invert(listed["skipped"]))
+    names = _names(work, answered, errors)
+    quiet = pc.is_in(work["document_id"], filtered)
+    complete = pc.is_in(names, answered["name"].filter(answered["complete"]).combine_chunks())
+    ok = pc.and_(complete, pc.invert(quiet))
+    rest = pc.invert(pc.or_(complete, quiet))
+    outcomes = _of_the_rest(names.filter(rest).to_pylist(), answered, errors, tasks_by_kind)
+    counts = Counter(outcome for outcome in outcomes if outcome is not None)
+    counts["ok"], counts["filtered"] = _count(ok), _count(quiet)
+    counts["skipped"] = len(listed) - len(work)
+    heard = pa.array([outcome is not None for outcome in outcomes], pa.bool_())
+    named = pa.table({"document_id": work["document_id"], "name": names})
+    return Audit(
+        counts=counts,
+        settled=pa.concat_tables([named.filter(ok), named.filter(rest).filter(heard)]),
+        missing=tuple(sorted(work["uri"].filter(rest).filter(pc.invert(heard)).to_pylist())),
+    )
+
+
+def _names(work: pa.Table, answered: pa.Table, errors: pa.Table) -> pa.ChunkedArray:
+    """`document_id/version`; of what had no version when it was listed (a manifest's entry that could not
+    be looked up), with the version it was met in."""
+    met = pa.concat_tables(
+        [answered.select(["document_id", "name"]), errors.select(["document_id", "name"])]
+    ).combine_chunks()
+    places = pc.index_in(work["document_id"], met["document_id"].combine_chunks())
+    found = pc.coalesce(pc.take(met["name"], places), names_of(work))
+    return pc.if_else(pc.equal(work["version"], ""), found, names_of(work))
+
+
+def _of_the_rest(
+    names: list[str], answered: pa.Table, errors: pa.Table, tasks_by_kind: Mapping[str, Sequence[str]]
+) -> list[str | None]:
+    """The outcome of each document that has not all of its answers; None where nobody can say."""
+    wanted = pa.array(names, pa.string())
+    half = answered.filter(pc.is_in(answered["name"], wanted))
+    have = dict(zip(half["name"].to_pylist(), half["answers"].to_pylist(), strict=True))
+    faults: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    columns = ["name", "part_index", "parts_total", "part_kind", "task"]
+    for row in errors.filter(pc.is_in(errors["name"], wanted)).select(columns).to_pylist():
+        faults[row["name"]].append(row)
+    return [outcome(have.get(name, ()), faults[name], tasks_by_kind) for name in names]
+
+
+def outcome(
+    answers: Iterable[str],
+    faults: Sequence[Mapping[str, Any]],
+    tasks_by_kind: Mapping[str, Sequence[str]],
+) -> str | None:
+    """What a document is whose answers are not complete.
+
+    Args:
+        answers: the answers it has, as `part_index/task`.
+        faults: its error rows. One without a part speaks for all that has no answer, one without a task
+            for all that is asked of its part.
+        tasks_by_kind: part kind -> tasks.
+
+    Returns:
+        "partial", "failed", or None when something it owes is neither answered nor spoken for.
+    """
+    if not faults:
+        return None
+    settled = set(answers)
+    result = "partial" if settled else "failed"
+    for fault in faults:
+        if fault["part_index"] is None:
+            return result
+        tasks = tasks_by_kind[fault["part_kind"]] if fault["task"] is None else [fault["task"]]
+        settled |= {f"{fault['part_index']}/{task}" for task in tasks}
+    owed = faults[0]["parts_total"] * len(tasks_by_kind[faults[0]["part_kind"]])
+    return result if len(settled) >= owed else None
+
+
+def _count(mask: pa.ChunkedArray) -> int:
+    return pc.sum(mask).as_py() or 0

@@ -1,0 +1,159 @@
+"""The dead letters: what failed and is not made good yet, grouped and listed; and the way to try it again."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.flags import job_of
+from schemas.errors import JobError, ObjectMissing, categories
+from schemas.job import overlay
+from schemas.rows import ERRORS
+from schemas.selection import ONLY, Selection
+from schemas.storage import StorageOptions
+from workers.sinks.reading import read_columns
+from workers.storage.factory import join, normalise, open_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.console import RenderableType
+
+    from schemas.job import JobSpec
+
+COLUMNS = ["uri", "part_index", "task", "stage", "category", "message", "setting", "attempts", "run_id"]
+SHOWN = 50
+"""Rows listed on a terminal; `--json` has them all."""
+MASK = "*****"
+
+
+class Group(BaseModel):
+    """How often a stage ended in a category."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    category: str
+    stage: str
+    rows: int
+    documents: int
+    setting: str | None = Field(description="The limit to raise, where one was hit.")
+    example: str = Field(description="One of the messages.")
+
+
+class Failures(BaseModel):
+    """What an output's `errors/` says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: str
+    groups: tuple[Group, ...]
+    rows: tuple[dict[str, Any], ...]
+
+    def table(self) -> RenderableType:
+        """The groups as a table of a terminal."""
+        from rich.table import Table
+
+        table = Table("documents", "rows", "stage", "category", "setting", "for example", title="failed")
+        for group in self.groups:
+            counts = (str(group.documents), str(group.rows))
+            table.add_row(*counts, group.stage, group.category, group.setting, group.example)
+        return table
+
+    def lines(self) -> Iterator[str]:
+        """The rows, a line each so that grep finds them; and what to do next."""
+        if not self.rows:
+            yield f"nothing failed in {self.output}, or all of it is made good"
+            return
+        for row in self.rows[:SHOWN]:
+            part = "" if row["part_index"] is None else f" part {row['part_index'] + 1}"
+            task = f" {row['task']}" if row["task"] else ""
+            yield f"{row['uri']}{part}{task}: {row['category']}: {row['message']}"
+        if len(self.rows) > SHOWN:
+            yield f"and {len(self.rows) - SHOWN} more: --json has them all"
+        yield f"to try again: gemstream retry {self.output} --category {self.groups[0].category}"
+
+
+def read_failures(output: str, only: Iterable[str] = (), options: StorageOptions | None = None) -> Failures:
+    """What failed, the most frequent first.
+
+    Args:
+        output: of a job.
+        only: categories; all if none is given.
+        options: how to reach it.
+
+    Raises:
+        JobError: no such category.
+        GemstreamError: the output cannot be read.
+    """
+    wanted = _known(only)
+    schema = pa.schema([ERRORS.field(name) for name in COLUMNS])
+    tables = [schema.empty_table()]
+    for table in read_columns(output, options or StorageOptions(), "errors", COLUMNS):
+        tables.append(table.cast(schema))
+    rows = pa.concat_tables(tables).sort_by([("uri", "ascending"), ("part_index", "ascending")]).to_pylist()
+    if wanted:
+        rows = [row for row in rows if row["category"] in wanted]
+    counts = Counter((row["category"], row["stage"]) for row in rows)
+    groups = [
+        _group(kind, [row for row in rows if (row["category"], row["stage"]) == kind])
+        for kind, _ in counts.most_common()
+    ]
+    return Failures(output=normalise(output), groups=tuple(groups), rows=tuple(rows))
+
+
+def _group(kind: tuple[str, str], rows: list[dict[str, Any]]) -> Group:
+    return Group(
+        category=kind[0],
+        stage=kind[1],
+        rows=len(rows),
+        documents=len({row["uri"] for row in rows}),
+        setting=rows[0]["setting"],
+        example=rows[0]["message"],
+    )
+
+
+def failed_selection(only: Iterable[str]) -> Selection:
+    """The documents that failed, with an error of these categories if any are given.
+
+    Raises:
+        JobError: no such category.
+    """
+    return Selection(only=ONLY["failed"], categories=_known(only))
+
+
+def last_job(output: str, settings: list[str] | None, options: StorageOptions | None = None) -> JobSpec:
+    """The job of the newest run below an output.
+
+    Raises:
+        JobError: there is none, or it had secrets, which are not written down.
+        GemstreamError: the output cannot be read.
+    """
+    root = normalise(output)
+    storage = open_storage(root, options or StorageOptions())
+    try:
+        runs = [info.uri for info in storage.list(join(root, "_runs")) if info.uri.endswith("/job.yaml")]
+    except ObjectMissing:
+        runs = []
+    if not runs:
+        raise JobError(f"{root} holds no run of Gemstream: nothing to try again", key="output")
+    # Run ids begin with their time.
+    values = yaml.safe_load(io.BytesIO(storage.read(max(runs))))
+    if MASK in str(values):
+        raise JobError(
+            f"the job of {max(runs)} had passwords, which no run writes down: name the job file as well",
+            key="job",
+        )
+    return job_of(None, overlay(values, {"output": root}), settings)
+
+
+def _known(only: Iterable[str]) -> frozenset[str]:
+    wanted = frozenset(only)
+    unknown = sorted(wanted - categories())
+    if unknown:
+        raise JobError(f"--category {unknown[0]!r}: one of {', '.join(sorted(categories()))}", key="category")
+    return wanted

@@ -1,0 +1,111 @@
+"""What the commands take, and the job and the selection that they make of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schemas.errors import JobError
+
+if TYPE_CHECKING:
+    from schemas.job import JobSpec
+    from schemas.selection import Selection
+
+JobFile = Annotated[
+    Path | None, typer.Argument(help="gemstream.yaml; flags on top of it win.", show_default=False)
+]
+Input = Annotated[
+    list[str] | None, typer.Option("--input", "-i", help="Prefix to read: s3://bucket/prefix, or a path.")
+]
+Manifest = Annotated[str | None, typer.Option(help="Instead: a txt, csv, jsonl or parquet of URIs.")]
+Output = Annotated[str | None, typer.Option("--output", "-o", help="Where records/, errors/ and _runs/ go.")]
+TaskNames = Annotated[
+    list[str] | None, typer.Option("--task", "-t", help="caption, ocr, transcribe or extract.")
+]
+Schema = Annotated[str | None, typer.Option(help="For extract: a JSON Schema file, or module:Model.")]
+Vision = Annotated[str | None, typer.Option("--vision-model", help="Gemma 3: hub id or folder.")]
+Audio = Annotated[str | None, typer.Option("--audio-model", help="Gemma 3n: hub id or folder.")]
+Include = Annotated[list[str] | None, typer.Option(help="Only paths that match this glob.")]
+Exclude = Annotated[list[str] | None, typer.Option(help="Not the paths that match this glob.")]
+Limit = Annotated[int | None, typer.Option(help="Stop listing after this many documents.")]
+Setting = Annotated[
+    list[str] | None, typer.Option("--set", help="Any other setting: limits.failed_share=0.5 (YAML values).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON on standard output.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of Ray and the workers.")]
+Only = Annotated[
+    list[str] | None, typer.Option(help="Work on these documents alone: new, changed or failed.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Ask everything again, answered or not.")]
+ShardOf = Annotated[
+    str | None, typer.Option("--shard", help="One share of several that run side by side: 3/16.")
+]
+Category = Annotated[
+    list[str] | None, typer.Option(help="Only failures of this category, such as corrupt or timeout.")
+]
+OutputOf = Annotated[str, typer.Argument(help="The output of a job.", show_default=False)]
+
+
+FLAGS = {
+    "input_": "input",
+    "manifest": "manifest",
+    "output": "output",
+    "vision_model": "models.vision",
+    "audio_model": "models.audio",
+    "include": "include",
+    "exclude": "exclude",
+    "limit": "limit",
+}
+
+
+def settings_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The flags that were given, by dotted setting."""
+    given = {key: values[flag] for flag, key in FLAGS.items() if values[flag] is not None}
+    if values["task"]:
+        given["tasks"] = [
+            {"task": name, "schema": values["schema"]} if name == "extract" and values["schema"] else name
+            for name in values["task"]
+        ]
+    return given
+
+
+def job_of(path: Path | None, flags: dict[str, Any], settings: list[str] | None) -> JobSpec:
+    """The job that a command line describes: its file, with its flags on top.
+
+    Raises:
+        JobError: it does not hold.
+    """
+    import yaml
+
+    from schemas.job import load_job, make_job, overlay
+
+    for setting in settings or ():
+        key, separator, value = setting.partition("=")
+        if not separator:
+            raise JobError(f"--set {setting!r}: write it as key=value", key=key)
+        try:
+            flags[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise JobError(f"--set {setting!r}: no YAML value: {error}", key=key) from error
+    return load_job(path, flags) if path is not None else make_job(overlay({}, flags))
+
+
+def selection_of(only: list[str] | None, force: bool, shard: str | None) -> Selection:
+    """The documents that a command line narrows a run to.
+
+    Raises:
+        JobError: no such reason or shard.
+    """
+    from schemas.selection import ONLY, Selection
+    from schemas.shard import Shard
+
+    unknown = [word for word in only or () if word not in ONLY]
+    if unknown:
+        raise JobError(f"--only {unknown[0]!r}: one of {', '.join(sorted(ONLY))}", key="only")
+    return Selection(
+        only=frozenset(reason for word in only or () for reason in ONLY[word]),
+        force=force,
+        shard=Shard.parse(shard) if shard else None,
+    )

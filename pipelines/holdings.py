@@ -1,0 +1,144 @@
+"""What the output holds of a job's answers: its key columns, read from the part files themselves.
+
+There is no second store that could disagree with them. The ledger decides by it what is owed, the
+sweep what has had its day, the audit what became of each document.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+
+from schemas.errors import ObjectChanged, ObjectMissing
+from workers.sinks.reading import read_parts
+
+if TYPE_CHECKING:
+    from pipelines.plan import Plan
+    from workers.storage import ObjectInfo
+
+Ingredients = Mapping[str, str]
+
+ATTEMPTS = 8
+
+ANSWERS = pa.schema(
+    [
+        pa.field("file", pa.int32()),
+        pa.field("task", pa.string()),
+        pa.field("document_id", pa.string()),
+        pa.field("version", pa.string()),
+        pa.field("part_index", pa.int32()),
+        pa.field("parts_total", pa.int32()),
+        pa.field("part_kind", pa.string()),
+        pa.field("fingerprint", pa.string()),
+        pa.field("answered_at", pa.timestamp("us", tz="UTC")),
+        pa.field("row", pa.int64()),
+        pa.field("name", pa.string()),
+        pa.field("current", pa.bool_()),
+    ]
+)
+"""`file` is a place in `Holdings.files` and `row` one in that file; `name` is `document_id/version`, since
+another version of an object is another document here; `current` says that it was asked as the job asks."""
+
+ERRORS = pa.schema(
+    [
+        pa.field("file", pa.int32()),
+        pa.field("document_id", pa.string()),
+        pa.field("version", pa.string()),
+        pa.field("part_index", pa.int32()),
+        pa.field("parts_total", pa.int32()),
+        pa.field("part_kind", pa.string()),
+        pa.field("task", pa.string()),
+        pa.field("category", pa.string()),
+        pa.field("run_id", pa.string()),
+        pa.field("answered_at", pa.timestamp("us", tz="UTC")),
+        pa.field("row", pa.int64()),
+        pa.field("name", pa.string()),
+    ]
+)
+
+_OURS = {"file", "task", "row", "name", "current"}
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """Memory: about 200 bytes a record.
+
+    Attributes:
+        answers: ANSWERS of the job's tasks, whatever job asked them.
+        errors: ERRORS, of all tasks.
+        filtered: names (`document_id/version`) of documents that some run had nothing to ask about.
+        files: the part files that `file` counts in, with the versions that were read.
+        made_of: fingerprint -> its ingredients, from the footers.
+    """
+
+    answers: pa.Table
+    errors: pa.Table
+    filtered: pa.Array
+    files: tuple[ObjectInfo, ...]
+    made_of: Mapping[str, Ingredients]
+
+
+def settled_down() -> Retrying:
+    """Again, when a file changed or went under the reader: a run of another shard sweeps."""
+    return Retrying(
+        retry=retry_if_exception_type((ObjectChanged, ObjectMissing)),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_random(0, 1),
+        reraise=True,
+    )
+
+
+def read_holdings(plan: Plan) -> Holdings:
+    """Read the key columns of the tasks that this job asks, and of what failed.
+
+    Raises:
+        JobError: a file there is not of Gemstream's making.
+        GemstreamError: the output cannot be read.
+    """
+    return settled_down()(_read, plan)
+
+
+def _read(plan: Plan) -> Holdings:
+    files: list[ObjectInfo] = []
+    made_of: dict[str, Ingredients] = {}
+    answers, errors = [ANSWERS.empty_table()], [ERRORS.empty_table()]
+    columns = [name for name in ANSWERS.names if name not in _OURS]
+    for task, asked in plan.fingerprints.items():
+        for part in read_parts(plan.output, plan.job.storage, f"records/task={task}", columns):
+            made_of |= {key: json.loads(value) for key, value in part.facts.items() if key != "job"}
+            rows = part.rows.append_column("task", pa.repeat(pa.scalar(task), len(part.rows)))
+            rows = rows.append_column("current", pc.equal(rows["fingerprint"], asked))
+            answers.append(_keyed(rows, len(files), ANSWERS))
+            files.append(part.info)
+    columns = [name for name in ERRORS.names if name not in _OURS - {"task"}]
+    for part in read_parts(plan.output, plan.job.storage, "errors", columns):
+        errors.append(_keyed(part.rows, len(files), ERRORS))
+        files.append(part.info)
+    filtered = [
+        names_of(part.rows).combine_chunks()
+        for part in read_parts(plan.output, plan.job.storage, "_runs", ["document_id", "version"])
+    ]
+    return Holdings(
+        answers=pa.concat_tables(answers),
+        errors=pa.concat_tables(errors),
+        filtered=pa.concat_arrays([*filtered, pa.array([], pa.string())]),
+        files=tuple(files),
+        made_of=made_of,
+    )
+
+
+def names_of(table: pa.Table) -> pa.ChunkedArray:
+    """`document_id/version` of each row."""
+    return pc.binary_join_element_wise(table["document_id"], table["version"], "/")
+
+
+def _keyed(rows: pa.Table, file: int, schema: pa.Schema) -> pa.Table:
+    rows = rows.append_column("file", pa.repeat(pa.scalar(file, pa.int32()), len(rows)))
+    rows = rows.append_column("row", pa.array(range(len(rows)), pa.int64()))
+    return rows.append_column("name", names_of(rows)).select(schema.names).cast(schema)

@@ -1,0 +1,48 @@
+"""Being told to end: the first signal asks for it, the second does not ask."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C; and what Kubernetes, Slurm, `ray job stop` and a spot notice send."""
+
+
+@dataclass
+class Interrupt:
+    """`by` is the signal that came, if any has."""
+
+    by: signal.Signals | None = None
+
+
+@contextmanager
+def interrupts() -> Iterator[Interrupt]:
+    """Within it the first signal is noted, so that what is under way can be brought to an end, and the
+    second raises KeyboardInterrupt where it finds the program.
+
+    Only the main thread can take signals; in any other, as in a notebook's, nothing is noted.
+    """
+    interrupt = Interrupt()
+
+    def note(number: int, frame: Any) -> None:
+        if interrupt.by is not None:
+            raise KeyboardInterrupt
+        interrupt.by = signal.Signals(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    # Entered after Ray has started, which takes SIGTERM for itself.
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

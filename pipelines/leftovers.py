@@ -1,0 +1,49 @@
+"""What runs that died left behind below an output: nothing reads it, and it costs room."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.lease import Lease
+from schemas.errors import ObjectMissing
+from schemas.storage import StorageOptions
+from workers.storage.factory import join, normalise, open_storage
+
+if TYPE_CHECKING:
+    from workers.storage import Storage
+
+
+def remove_leftovers(output: str, options: StorageOptions | None = None) -> int:
+    """Remove half-written files and uploads, and the lists of runs that never ended. Takes the lease.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        JobError: a run writes to the output.
+        GemstreamError: the output cannot be read or written.
+    """
+    root, options = normalise(output), options or StorageOptions()
+    storage = open_storage(root, options)
+    with Lease(root, options, "gc", None):
+        return storage.remove_unfinished(root) + _remove_lists(storage, root)
+
+
+def _remove_lists(storage: Storage, root: str) -> int:
+    """What a run lists and filters is read until it has counts, and by nobody if it never has. Its
+    job.yaml stays: answers and errors name the run."""
+    runs = join(root, "_runs")
+    try:
+        found = [info.uri for info in storage.list(runs)]
+    except ObjectMissing:
+        return 0
+    ended = {uri.removesuffix("counts.json") for uri in found if uri.endswith("/counts.json")}
+    left = [
+        uri
+        for uri in found
+        if ("/listed/" in uri or "/filtered/" in uri)
+        and join(runs, uri.removeprefix(runs).split("/")[1], "") not in ended
+    ]
+    for uri in left:
+        storage.delete(uri)
+    return len(left)

@@ -1,0 +1,165 @@
+"""What a newer answer has replaced leaves the part files, so that readers see one answer per part and task.
+
+A run publishes its answers first and sweeps afterwards: there is no moment without an answer, and until
+the sweep the newer of two is the one with the later `answered_at`. A part file is swept in one step, by
+putting what is left of it in its own place; a sweep that was cut short is made up for by the next.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.holdings import names_of
+from pipelines.ledger import completeness
+from schemas.errors import ObjectChanged
+from workers.sinks.parquet import encode
+from workers.storage.factory import open_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pipelines.holdings import Holdings
+    from pipelines.plan import Plan
+    from workers.storage import ObjectInfo
+
+FILES_AT_ONCE = 4
+"""Part files rewritten at once. Each is held whole, some 100 MB at most (`sink.rows`)."""
+
+
+def sweep(plan: Plan, holdings: Holdings, listed: pa.Table, settled: pa.Array) -> int:
+    """Take out what has had its day, of the documents that this run listed.
+
+    Args:
+        plan: the run.
+        holdings: what the output holds now.
+        listed: the run's list: document_id, version.
+        settled: ids of the documents that this run has brought to an end.
+
+    Returns:
+        How many rows went.
+
+    Raises:
+        GemstreamError: the output cannot be read or written; the next run sweeps again.
+    """
+    gone = pa.concat_tables(
+        [
+            superseded_answers(holdings.answers, listed),
+            superseded_errors(holdings, listed, settled, plan.run_id, plan.tasks_by_kind),
+        ]
+    )
+    remove_rows(plan, holdings.files, gone)
+    return len(gone)
+
+
+def superseded_answers(answers: pa.Table, listed: pa.Table) -> pa.Table:
+    """`file` and `row` of each answer that a newer one stands for.
+
+    An answer is current when it was asked as the job asks, of the version that was listed. One that is
+    not goes when its part has a current answer to the same task, or all parts of its document have: a
+    document that has become shorter has no page 7 any more. The last answer stays as long as there is
+    none in its place, whatever became of the document since.
+    """
+    places = pc.index_in(answers["document_id"], _column(listed, "document_id"))
+    answers = answers.append_column("listed", pc.take(_column(listed, "version"), places))
+    answers = answers.filter(pc.is_valid(answers["listed"]))
+    # A manifest's entry that could not be looked up has no version to hold its answers against.
+    same = pc.or_(pc.equal(answers["listed"], answers["version"]), pc.equal(answers["listed"], ""))
+    is_current = pc.and_(answers["current"], same)
+    document = pc.binary_join_element_wise(answers["task"], answers["document_id"], "/")
+    part = pc.binary_join_element_wise(document, answers["part_index"].cast(pa.string()), "/")
+    current = answers.append_column("document", document).append_column("part", part).filter(is_current)
+    whole = current.group_by("document").aggregate([("part", "count_distinct"), ("parts_total", "max")])
+    whole = whole.filter(pc.greater_equal(whole["part_count_distinct"], whole["parts_total_max"]))
+    replaced = pc.or_(
+        pc.is_in(part, _column(current, "part")), pc.is_in(document, _column(whole, "document"))
+    )
+    old = answers.filter(pc.and_(replaced, pc.invert(is_current))).select(["file", "row"])
+    return pa.concat_tables([old, doubles(current, ["part", "version"])])
+
+
+def superseded_errors(
+    holdings: Holdings,
+    listed: pa.Table,
+    settled: pa.Array,
+    run_id: str,
+    tasks_by_kind: Mapping[str, Sequence[str]],
+) -> pa.Table:
+    """`file` and `row` of each error that is no longer so.
+
+    What this run has brought to an end, it has said everything about: errors of earlier runs go. So do
+    the errors of a document that has all its answers, and of a part and task that has its answer.
+    """
+    errors = holdings.errors
+    errors = errors.filter(pc.is_in(errors["document_id"], _column(listed, "document_id")))
+    restated = pc.and_(pc.is_in(errors["document_id"], settled), pc.not_equal(errors["run_id"], run_id))
+    done = completeness(holdings.answers, tasks_by_kind)
+    done = done.filter(pc.and_(done["complete"], pc.is_in(done["name"], names_of(listed).combine_chunks())))
+    healed = pc.is_in(errors["document_id"], _column(done, "document_id"))
+    current = holdings.answers.filter(holdings.answers["current"])
+    answered = pc.is_in(_questions(errors), _questions(current).combine_chunks())
+    gone = pc.fill_null(pc.or_(pc.or_(restated, healed), answered), False)
+    left = errors.filter(pc.invert(gone))
+    parts = pc.fill_null(left["part_index"].cast(pa.string()), "")
+    left = left.append_column("part", parts).set_column(
+        left.column_names.index("task"), "task", pc.fill_null(left["task"], "")
+    )
+    return pa.concat_tables(
+        [errors.filter(gone).select(["file", "row"]), doubles(left, ["name", "part", "task"])]
+    )
+
+
+def remove_rows(plan: Plan, files: Sequence[ObjectInfo], gone: pa.Table) -> None:
+    """Rewrite, each in its place, the files that rows are to go from; delete those that nothing is left of.
+
+    Raises:
+        ObjectChanged: a file is not what was read of it any more: a run of another shard was faster.
+        GemstreamError: what `Storage.read` and `Storage.claim` raise.
+    """
+    grouped = gone.group_by("file").aggregate([("row", "list")])
+    work = zip(grouped["file"].to_pylist(), grouped["row_list"], strict=True)
+    with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="sweep") as threads:
+        for done in [threads.submit(_rewrite, plan, files[file], rows.values) for file, rows in work]:
+            done.result()
+
+
+def _rewrite(plan: Plan, file: ObjectInfo, gone: pa.Array) -> None:
+    import pyarrow.parquet as pq
+
+    storage = open_storage(file.uri, plan.job.storage)
+    rows = pq.read_table(BytesIO(storage.read(file.uri, version=file.version)))
+    places = pa.array(range(len(rows)), pa.int64())
+    kept = rows.filter(pc.invert(pc.is_in(places, gone)))
+    if not len(kept):
+        storage.delete(file.uri)
+    elif storage.claim(file.uri, encode(kept), file.version) is None:
+        raise ObjectChanged(f"{file.uri} was swept by another run meanwhile; the next run sweeps again")
+
+
+def doubles(table: pa.Table, key: list[str], latest: str = "answered_at") -> pa.Table:
+    """`file` and `row` of all rows with the same key but the latest, by the column of that name."""
+    counted = table.group_by(key, use_threads=False).aggregate([("row", "count")])
+    if len(counted) == len(table):
+        return table.select(["file", "row"]).slice(0, 0)
+    order = [(name, "ascending") for name in (*key, latest, "file", "row")]
+    table = table.take(pc.sort_indices(table, sort_keys=order)).combine_chunks()
+    same = pa.repeat(pa.scalar(True), len(table) - 1)
+    for name in key:
+        column = _column(table, name)
+        same = pc.and_(same, pc.equal(column.slice(0, len(table) - 1), column.slice(1)))
+    followed = pa.concat_arrays([same, pa.array([False])])
+    return table.filter(followed).select(["file", "row"])
+
+
+def _questions(table: pa.Table) -> pa.ChunkedArray:
+    """`document_id/version/part_index/task`; null where a row is about more than one."""
+    index = table["part_index"].cast(pa.string())
+    return pc.binary_join_element_wise(table["name"], index, table["task"], "/")
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    return table[name].combine_chunks()

@@ -1,0 +1,89 @@
+"""The Arrow schema of `documents/`: one row per document, for readers who do not think in parts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pyarrow as pa
+
+from schemas.rows import IDENTITY, with_attributes
+
+
+class DocumentStatus(StrEnum):
+    """How much of a document is answered."""
+
+    OK = "ok"
+    """Every answer it owes is there."""
+    PARTIAL = "partial"
+    """Some are; `missing` says which are not, and why."""
+    FAILED = "failed"
+    """None is."""
+
+
+MISSING = pa.list_(
+    pa.struct(
+        [
+            pa.field("part_index", pa.int32()),
+            pa.field("task", pa.string()),
+            pa.field("category", pa.string()),
+            pa.field("message", pa.string()),
+        ]
+    )
+)
+"""What is not there, and why. A null stands for all of them that are not answered: no `part_index`
+is the whole document, no `task` every task. So one unreadable file is one entry, not one per answer."""
+
+TEXTS = pa.map_(pa.string(), pa.large_string())
+"""Task -> the whole document's text. A map and not a column per task, so that every job's files have
+one schema; `large_string`, because a few thousand books pass the 2 GiB that a `string` array holds."""
+
+SEGMENTS = pa.list_(
+    pa.struct(
+        [
+            pa.field("task", pa.string()),
+            pa.field("part_index", pa.int32()),
+            pa.field("start_seconds", pa.float64()),
+            pa.field("end_seconds", pa.float64()),
+            pa.field("text", pa.large_string()),
+        ]
+    )
+)
+"""A recording's texts with their times, as subtitles need them."""
+
+FINGERPRINTS = pa.map_(pa.string(), pa.string())
+"""Task -> fingerprint of its answers: which prompt, model and options this row is made of."""
+
+DOCUMENT_ROWS = pa.schema(
+    [
+        *IDENTITY,
+        pa.field("media_type", pa.string()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("part_kind", pa.string()),
+        pa.field("parts_total", pa.int32()),
+        pa.field("answers", pa.int32()),
+        pa.field("owed", pa.int32()),
+        pa.field("missing", MISSING),
+        pa.field("texts", TEXTS),
+        pa.field("segments", SEGMENTS),
+        pa.field("seconds_of_media", pa.float64()),
+        pa.field("prompt_tokens", pa.int64()),
+        pa.field("output_tokens", pa.int64()),
+        pa.field("engine_seconds", pa.float64()),
+        pa.field("fingerprints", FINGERPRINTS),
+        pa.field("document_metadata", pa.string()),
+        pa.field("answered_at", pa.timestamp("us", tz="UTC")),
+        pa.field("run_id", pa.string()),
+    ]
+)
+"""`answers` are there of the `owed` ones; `owed`, `part_kind` and `parts_total` are null where the
+document never opened, for nobody knows how many parts it has. `missing`, `texts` and `fingerprints`
+are empty, never null, where there is nothing to say; `segments` and `seconds_of_media` are null for
+all but audio. Tokens are int64, since a part's int32 does not hold the sum of a long document.
+`engine_seconds` adds up what each answer took, so it passes the clock's time where an engine works on
+many at once; it and the tokens are null where no answer says. `answered_at` is the latest answer or
+error that the row is made of, `run_id` the run that made the row: its answers may be of earlier ones."""
+
+
+def documents_schema(attributes: pa.DataType | None) -> pa.Schema:
+    """What a file under `documents/` holds: DOCUMENT_ROWS and the manifest's own columns."""
+    return with_attributes(DOCUMENT_ROWS, attributes)

@@ -1,0 +1,424 @@
+"""Records and errors in, a row per document out: its text in order, its gaps by name, nothing untyped."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.documents import DOCUMENT_ROWS, documents_schema
+from schemas.rows import ERRORS, records_schema, with_attributes
+from workers.assemble import ERROR_COLUMNS, RECORD_COLUMNS, assemble
+from workers.sinks.parquet import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+ATTRIBUTES = pa.struct([("customer", pa.string()), ("priority", pa.int32())])
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+TASKS = {"page": ("ocr",), "audio": ("transcribe",)}
+BOTH = {"page": ("extract", "ocr")}
+
+
+def identity(document: int) -> dict[str, Any]:
+    """Which document it is."""
+    return {"document_id": f"{document:032x}", "uri": f"s3://lake/{document}", "version": "v1"}
+
+
+def page(document: int, part: int, text: str | None = None, total: int = 3, **values: Any) -> dict[str, Any]:
+    """A record of a page."""
+    return {
+        **identity(document),
+        "media_type": "application/pdf",
+        "part_index": part,
+        "parts_total": total,
+        "part_kind": "page",
+        "fingerprint": "f" * 32,
+        "text": f"page {part}" if text is None else text,
+        "prompt_tokens": 100,
+        "output_tokens": 10,
+        "seconds": 0.5,
+        "document_metadata": '{"title":"x"}',
+        "answered_at": NOW,
+        "run_id": "run-1",
+    } | values
+
+
+def clip(document: int, part: int, text: str, **values: Any) -> dict[str, Any]:
+    """A record of ten seconds of audio."""
+    times = {"start_seconds": part * 10.0, "end_seconds": part * 10.0 + 9.5}
+    return page(document, part, text, media_type="audio/flac", part_kind="audio", **times | values)
+
+
+def fault(document: int, part: int | None = None, task: str | None = None, **values: Any) -> dict[str, Any]:
+    """An error of a document that was opened, unless `total` is null."""
+    total = values.pop("total", 3)
+    return {
+        **identity(document),
+        "media_type": "application/pdf",
+        "part_index": part,
+        "parts_total": total,
+        "part_kind": None if total is None else "page",
+        "task": task,
+        "stage": "expand",
+        "category": "corrupt",
+        "message": "no page tree",
+        "answered_at": NOW,
+    } | values
+
+
+def assembled(
+    records: Mapping[str, Sequence[dict[str, Any]]],
+    errors: Sequence[dict[str, Any]] = (),
+    tasks: Mapping[str, Sequence[str]] = TASKS,
+    attributes: pa.DataType | None = None,
+) -> list[dict[str, Any]]:
+    """The rows, maps as dicts, once they are of the schema; of the columns that are to be read alone."""
+    more = [] if attributes is None else ["attributes"]
+    schema = records_schema(None, attributes)
+    read = {
+        task: pa.Table.from_pylist(list(rows), schema=schema).select([*RECORD_COLUMNS, *more])
+        for task, rows in records.items()
+    }
+    failed = pa.Table.from_pylist(list(errors), schema=with_attributes(ERRORS, attributes))
+    table = assemble(read, failed.select([*ERROR_COLUMNS, *more]), tasks, "run-2", attributes)
+    assert table.schema.equals(documents_schema(attributes), check_metadata=True)
+    table.validate(full=True)
+    rows: list[dict[str, Any]] = table.to_pylist(maps_as_pydicts="strict")
+    assert [row["document_id"] for row in rows] == sorted(row["document_id"] for row in rows)
+    return rows
+
+
+def gap(part: Any, task: Any, category: Any = "corrupt", message: Any = "no page tree") -> dict[str, Any]:
+    """An entry of `missing`."""
+    return {"part_index": part, "task": task, "category": category, "message": message}
+
+
+def unanswered(part: int, task: str) -> dict[str, Any]:
+    """The entry of an answer that nothing is known of."""
+    return gap(part, task, "unanswered", "there is neither an answer nor an error")
+
+
+def test_pages_come_in_any_order_and_leave_in_theirs() -> None:
+    rows = [
+        page(2, 0, total=1),
+        *(page(1, part, total=12) for part in (11, 2, 0, 10, 1, 9, 3, 8, 4, 7, 5, 6)),
+    ]
+    first, second = assembled({"ocr": rows})
+    assert first == {
+        **identity(1),
+        "media_type": "application/pdf",
+        "status": "ok",
+        "part_kind": "page",
+        "parts_total": 12,
+        "answers": 12,
+        "owed": 12,
+        "missing": [],
+        "texts": {"ocr": "\n\n".join(f"page {part}" for part in range(12))},
+        "segments": None,
+        "seconds_of_media": None,
+        "prompt_tokens": 1_200,
+        "output_tokens": 120,
+        "engine_seconds": 6.0,
+        "fingerprints": {"ocr": "f" * 32},
+        "document_metadata": '{"title":"x"}',
+        "answered_at": NOW,
+        "run_id": "run-2",
+    }
+    assert (second["status"], second["texts"]) == ("ok", {"ocr": "page 0"})
+
+
+def test_an_empty_page_leaves_no_hole_and_an_empty_document_its_entry() -> None:
+    rows = [page(1, 0, "a"), page(1, 1, ""), page(1, 2, "b"), page(2, 0, "", total=1)]
+    assert [row["texts"] for row in assembled({"ocr": rows})] == [{"ocr": "a\n\nb"}, {"ocr": ""}]
+
+
+def test_a_transcript_is_stitched_in_time() -> None:
+    rows = [clip(1, 2, "and good night."), clip(1, 0, "Good evening"), clip(1, 1, ""), page(2, 0, total=1)]
+    spoken, read = assembled({"transcribe": rows[:3], "ocr": rows[3:]})
+    assert (spoken["status"], spoken["missing"]) == ("ok", [])
+    assert spoken["texts"] == {"transcribe": "Good evening and good night."}
+    said = [(heard["part_index"], heard["start_seconds"], heard["text"]) for heard in spoken["segments"]]
+    assert said == [(0, 0.0, "Good evening"), (2, 20.0, "and good night.")]
+    assert spoken["segments"][1]["task"] == "transcribe"
+    assert spoken["segments"][1]["end_seconds"] == spoken["seconds_of_media"] == 29.5
+    assert read["segments"] is None
+
+
+def test_silence_has_segments_but_none_to_show() -> None:
+    [row] = assembled({"transcribe": [clip(1, 0, "", total=1)]})
+    assert (row["segments"], row["texts"], row["seconds_of_media"]) == ([], {"transcribe": ""}, 9.5)
+
+
+def test_segments_of_two_tasks_share_one_clock() -> None:
+    tasks = {"audio": ("transcribe", "translate")}
+    heard = {name: [clip(1, part, f"{name} {part}", total=2) for part in (1, 0)] for name in tasks["audio"]}
+    [row] = assembled(heard, tasks=tasks)
+    assert [each["text"] for each in row["segments"]] == [
+        "transcribe 0",
+        "translate 0",
+        "transcribe 1",
+        "translate 1",
+    ]
+    assert row["texts"] == {"transcribe": "transcribe 0 transcribe 1", "translate": "translate 0 translate 1"}
+
+
+def test_what_is_missing_has_a_name_and_no_place_in_the_text() -> None:
+    later = NOW + timedelta(minutes=1)
+    errors = [fault(1, 1, "ocr", category="looping", message="cut at 512", total=4, answered_at=later)]
+    [row] = assembled({"ocr": [page(1, 3, total=4), page(1, 0, total=4)]}, errors)
+    assert (row["status"], row["answers"], row["owed"]) == ("partial", 2, 4)
+    assert row["missing"] == [gap(1, "ocr", "looping", "cut at 512"), unanswered(2, "ocr")]
+    assert row["texts"] == {"ocr": "page 0\n\npage 3"}
+    assert row["answered_at"] == later
+
+
+def test_a_part_that_failed_before_any_task_is_one_entry() -> None:
+    """Also where one of its tasks was answered earlier, but not where all of them were."""
+    records = {
+        "ocr": [page(1, 0, total=2), page(2, 0, total=1)],
+        "extract": [page(1, 0, "{}", total=2), page(1, 1, "{}", total=2)],
+    }
+    first, second = assembled(
+        records, [fault(1, 0, total=2), fault(1, 1, total=2), fault(2, 0, total=1)], BOTH
+    )
+    assert (first["status"], first["missing"]) == ("partial", [gap(1, None)])
+    assert (second["status"], second["missing"]) == ("partial", [gap(0, None)])
+
+
+def test_a_document_that_never_opened_says_so_once() -> None:
+    [row] = assembled({}, [fault(1, total=None, media_type=None)])
+    assert (row["status"], row["answers"], row["owed"], row["parts_total"]) == ("failed", 0, None, None)
+    assert row["missing"] == [gap(None, None)]
+    assert (row["texts"], row["fingerprints"], row["segments"]) == ({}, {}, None)
+    assert (row["uri"], row["media_type"], row["prompt_tokens"]) == ("s3://lake/1", None, None)
+    assert row["answered_at"] == NOW
+
+
+def test_a_document_given_up_halfway_is_explained_by_one_row() -> None:
+    [row] = assembled({"ocr": [page(1, 0, total=900)]}, [fault(1, 1, total=900), fault(1, total=900)])
+    assert (row["status"], row["answers"], row["owed"]) == ("partial", 1, 900)
+    assert row["missing"] == [gap(1, None), gap(None, None)]
+
+
+def test_a_document_of_which_every_part_failed() -> None:
+    [row] = assembled({}, [fault(1, part, total=2) for part in (1, 0)], BOTH)
+    assert (row["status"], row["answers"], row["owed"]) == ("failed", 0, 4)
+    assert row["missing"] == [gap(0, None), gap(1, None)]
+
+
+def test_two_tasks_on_one_document() -> None:
+    records = {
+        "ocr": [page(1, part, total=2) for part in (1, 0)],
+        "extract": [page(1, 1, '{"n":1}', total=2, fingerprint="e")],
+    }
+    [row] = assembled(records, [fault(1, 0, "extract", total=2)], BOTH)
+    assert row["texts"] == {"extract": '{"n":1}', "ocr": "page 0\n\npage 1"}
+    assert row["fingerprints"] == {"extract": "e", "ocr": "f" * 32}
+    assert (row["answers"], row["owed"], row["prompt_tokens"]) == (3, 4, 300)
+    assert row["missing"] == [gap(0, "extract")]
+
+
+def test_a_document_among_thousands_has_its_own_texts() -> None:
+    # Arrow's groups come in the order of a hash table: with few documents that looks like the right one.
+    texts = {
+        task: [page(n, part, f"{n} {task} {part}", total=2) for n in range(3_000) for part in (1, 0)]
+        for task in BOTH["page"]
+    }
+    assert [row["texts"] for row in assembled(texts, tasks=BOTH)] == [
+        {task: f"{n} {task} 0\n\n{n} {task} 1" for task in BOTH["page"]} for n in range(3_000)
+    ]
+
+
+def test_an_answer_that_is_not_asked_for_makes_up_for_none() -> None:
+    records = {"ocr": [page(1, 0, total=2)], "caption": [page(1, 0, total=2), page(2, 0, total=1)]}
+    first, second = assembled(records)
+    assert (first["status"], first["answers"], first["texts"]) == ("partial", 1, {"ocr": "page 0"})
+    assert first["missing"] == [unanswered(1, "ocr")]
+    assert (second["status"], second["missing"]) == ("failed", [unanswered(0, "ocr")])
+
+
+def test_an_error_that_was_made_good_is_not_missing() -> None:
+    errors = [fault(1, 0, "ocr", total=2), fault(1, 1, total=2), fault(1, total=None)]
+    [row] = assembled({"ocr": [page(1, part, total=2) for part in range(2)]}, errors)
+    assert (row["status"], row["missing"]) == ("ok", [])
+
+
+def test_of_two_errors_about_the_same_the_later_counts() -> None:
+    later = fault(1, total=None, category="too_large", message="m", answered_at=NOW + timedelta(days=1))
+    [row] = assembled({}, [later, fault(1, total=None)])
+    assert row["missing"] == [gap(None, None, "too_large", "m")]
+
+
+def test_sums_pass_what_a_part_can_hold() -> None:
+    [row] = assembled({"ocr": [page(1, part, prompt_tokens=2**31 - 1) for part in range(3)]})
+    assert row["prompt_tokens"] == 3 * (2**31 - 1)
+
+
+def test_all_null_columns_keep_their_types() -> None:
+    """`assembled` holds each result against the schema; here nothing but the keys is known."""
+    bare = identity(1) | {"part_index": 0, "parts_total": 1, "part_kind": "page"}
+    [row] = assembled({"ocr": [bare]})
+    assert (row["status"], row["texts"], row["fingerprints"]) == ("ok", {"ocr": ""}, {"ocr": None})
+    assert row["prompt_tokens"] is row["answered_at"] is row["media_type"] is None
+    [row] = assembled({}, [identity(1)])
+    assert (row["status"], row["missing"]) == ("failed", [gap(None, None, None, None)])
+
+
+def test_attributes_are_carried_from_either() -> None:
+    def own(customer: str) -> dict[str, Any]:
+        return {"attributes": {"customer": customer, "priority": 1}}
+
+    later: dict[str, Any] = {"answered_at": NOW + timedelta(days=1)}
+    records = [page(1, 1, **own("old")), page(1, 0, **own("a"), **later), page(1, 2, attributes=None)]
+    records.append(page(3, 0, attributes=None, total=1))
+    rows = assembled({"ocr": records}, [fault(2, total=None, **own("b"))], attributes=ATTRIBUTES)
+    assert [row["attributes"] and row["attributes"]["customer"] for row in rows] == ["a", "b", None]
+    assert "attributes" not in assembled({"ocr": records})[0]
+
+
+@pytest.mark.parametrize("attributes", [None, ATTRIBUTES])
+def test_nothing_in_nothing_out(attributes: pa.DataType | None) -> None:
+    assert assembled({}, attributes=attributes) == []
+    assert assembled({"ocr": []}, attributes=attributes) == []
+
+
+def test_the_order_of_rows_and_tasks_changes_nothing() -> None:
+    rows = [page(document, part, seconds=0.1 * part) for document in range(5) for part in range(3)]
+    records = {"ocr": rows, "extract": rows[2:]}
+    errors = [fault(document) for document in range(8)]
+    shuffled = {
+        name: random.Random(1).sample(records[name], len(records[name])) for name in reversed(records)
+    }
+    assert assembled(shuffled, errors[::-1], BOTH) == assembled(records, errors, BOTH)
+
+
+def test_duckdb_and_pandas_read_it(tmp_path: Path) -> None:
+    import duckdb
+    import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+
+    attributes: dict[str, Any] = {"attributes": {"customer": "c", "priority": 1}}
+    schema = records_schema(None, ATTRIBUTES)
+    records = {
+        "ocr": [page(1, 1, total=2, **attributes), page(1, 0, total=2, **attributes)],
+        "transcribe": [clip(2, 0, "hello", total=2), clip(2, 1, "", total=2)],
+    }
+    errors = pa.Table.from_pylist(
+        [fault(3, total=None, **attributes)], schema=with_attributes(ERRORS, ATTRIBUTES)
+    )
+    tables = {task: pa.Table.from_pylist(rows, schema=schema) for task, rows in records.items()}
+    table = assemble(tables, errors, TASKS, "run-1", ATTRIBUTES)
+    file = tmp_path / "documents.parquet"
+    file.write_bytes(encode(table))
+    assert pq.ParquetFile(file).schema_arrow.equals(documents_schema(ATTRIBUTES), check_metadata=False)
+    assert pq.ParquetFile(file).read().equals(table)
+
+    with duckdb.connect() as connection:
+
+        def query(what: str) -> list[Any]:
+            return connection.execute(f"SELECT {what} FROM '{file}' ORDER BY document_id").fetchall()
+
+        assert query("status, texts['ocr'], attributes.customer") == [
+            ("ok", "page 0\n\npage 1", "c"),
+            ("ok", None, None),
+            ("failed", None, "c"),
+        ]
+        assert query("len(missing), missing[1].category") == [(0, None), (0, None), (1, "corrupt")]
+        assert query("segments[1].text, map_keys(fingerprints)") == [
+            (None, ["ocr"]),
+            ("hello", ["transcribe"]),
+            (None, []),
+        ]
+
+    frame = pd.read_parquet(file)
+    assert dict(frame["texts"][0]) == {"ocr": "page 0\n\npage 1"}
+    assert [each["start_seconds"] for each in frame["segments"][1]] == [0.0]
+    assert [each["category"] for each in frame["missing"][2]] == ["corrupt"]
+    assert frame["answered_at"].dt.tz is not None
+
+
+def test_the_key_and_the_status_are_never_null() -> None:
+    assert DOCUMENT_ROWS.names[:3] == list(identity(1))
+    assert not any(DOCUMENT_ROWS.field(name).nullable for name in (*identity(1), "status"))
+
+
+KEYS = st.tuples(st.none() | st.integers(0, 3), st.none() | st.sampled_from(["extract", "ocr", "caption"]))
+DOCUMENT = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(["page", "audio"]),
+        "total": st.integers(1, 4),
+        "answers": st.dictionaries(KEYS, st.sampled_from(["", "text"]), max_size=8),
+        "errors": st.sets(KEYS, max_size=4),
+    }
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(DOCUMENT, max_size=4),
+    st.lists(st.sampled_from(["caption", "extract", "ocr"]), min_size=1, unique=True),
+    st.randoms(use_true_random=False),
+)
+def test_answers_and_gaps_are_what_is_owed(
+    documents: list[dict[str, Any]], asked: list[str], chance: random.Random
+) -> None:
+    """And no entry of `missing` is without a gap, and every text has its parts in order."""
+    records: dict[str, list[dict[str, Any]]] = {"caption": [], "extract": [], "ocr": []}
+    errors: list[dict[str, Any]] = []
+    for number, made in enumerate(documents):
+        record = clip if made["kind"] == "audio" else page
+        made["grid"] = {(part, task) for part in range(made["total"]) for task in asked}
+        for (part, task), text in made["answers"].items():
+            if (part, task) in made["grid"]:
+                said = text and f"{task} of {part}"
+                records[task].append(record(number, part, said, total=made["total"]))
+        for part, task in made["errors"]:
+            errors.append(fault(number, part, task, total=made["total"], part_kind=made["kind"]))
+    for rows in (errors, *records.values()):
+        chance.shuffle(rows)
+
+    tasks = {"page": tuple(asked), "audio": tuple(asked)}
+    found = {row["document_id"]: row for row in assembled(records, errors, tasks)}
+    named = {row["document_id"] for rows in (errors, *records.values()) for row in rows}
+    assert set(found) == named
+    for number, made in enumerate(documents):
+        row = found.get(identity(number)["document_id"])
+        if row is None:
+            continue
+        answered = made["grid"] & made["answers"].keys()
+        open_ = made["grid"] - answered
+        covered = [
+            {
+                (part, task)
+                for part, task in open_
+                if each["part_index"] in (None, part) and each["task"] in (None, task)
+            }
+            for each in row["missing"]
+        ]
+        assert all(covered)
+        assert (row["answers"], row["owed"]) == (len(answered), len(made["grid"]))
+        assert row["answers"] + len(set().union(*covered)) == row["owed"]
+        expected = "ok" if answered == made["grid"] else "partial" if answered else "failed"
+        assert row["status"] == expected
+        between = " " if made["kind"] == "audio" else "\n\n"
+        assert row["texts"] == {
+            task: between.join(
+                f"{task} of {part}"
+                for part in range(4)
+                if (part, task) in answered and made["answers"][part, task]
+            )
+            for task in sorted({task for _, task in answered})
+        }
+        assert list(row["texts"]) == sorted(row["fingerprints"])
+        if made["kind"] == "audio":
+            said_ = sum(bool(made["answers"][each]) for each in answered)
+            assert len(row["segments"]) == said_
+        else:
+            assert row["segments"] is None
