@@ -1,0 +1,238 @@
+"""What is owed, what is current, what became of it: laws over outputs made of plain rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.audit import judge
+from pipelines.holdings import ANSWERS, ERRORS, Holdings
+from pipelines.ledger import completeness, make_ledger
+from pipelines.sweep import superseded_answers, superseded_errors
+from schemas.rows import IDENTITY
+from schemas.selection import ONLY, Reason, Selection
+
+TASKS = {"page": ["ocr", "caption"], "audio": ["transcribe"]}
+NOW = {"ocr": "o2", "caption": "c2", "transcribe": "t2"}
+MADE_OF = {task: {"task": task, "prompt": "new", "model": "m"} for task in NOW}
+KNOWN = {"o1": {"task": "ocr", "prompt": "old", "model": "m"}}
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def answer(document: str, task: str, part: int = 0, **more: Any) -> dict[str, Any]:
+    values = {
+        "document_id": document,
+        "version": "v1",
+        "task": task,
+        "part_index": part,
+        "parts_total": 1,
+        "part_kind": "page",
+        "fingerprint": NOW[task],
+        "answered_at": BEGAN,
+    }
+    return values | more
+
+
+def error(document: str, part: int | None = None, task: str | None = None, **more: Any) -> dict[str, Any]:
+    values = {
+        "document_id": document,
+        "version": "v1",
+        "part_index": part,
+        "parts_total": None if part is None else 1,
+        "part_kind": None if part is None else "page",
+        "task": task,
+        "category": "corrupt",
+        "run_id": "run",
+        "answered_at": BEGAN,
+    }
+    return values | more
+
+
+def holdings(
+    answers: Sequence[dict[str, Any]], errors: Sequence[dict[str, Any]] = (), filtered: str = ""
+) -> Holdings:
+    def table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+        keyed = [
+            {
+                "file": 0,
+                "row": place,
+                "name": f"{row['document_id']}/{row['version']}",
+                "current": row.get("fingerprint") == NOW.get(row["task"] or ""),
+            }
+            | row
+            for place, row in enumerate(rows)
+        ]
+        return pa.Table.from_pylist(keyed, schema)
+
+    names = pa.array([f"{name}/v1" for name in filtered.split()], pa.string())
+    return Holdings(table(answers, ANSWERS), table(errors, ERRORS), names, (), KNOWN)
+
+
+def documents(*names: str, version: str = "v1", skipped: bool = False) -> pa.Table:
+    rows = [
+        {"document_id": n, "uri": f"s3://lake/{n}", "version": version, "skipped": skipped} for n in names
+    ]
+    return pa.Table.from_pylist(rows, pa.schema([*IDENTITY, ("skipped", pa.bool_())]))
+
+
+def ledger(held: Holdings, **selection: Any) -> Any:
+    return make_ledger(held, TASKS, NOW, MADE_OF, Selection(**selection))
+
+
+BOTH = [answer("a", "ocr"), answer("a", "caption")]
+
+
+@pytest.mark.parametrize(
+    ("held", "version", "reason"),
+    [
+        (holdings([]), "v1", "new"),
+        (holdings(BOTH), "v1", "done"),
+        (holdings(BOTH), "v2", "new version"),
+        (holdings([answer("a", "ocr")]), "v1", "new task"),
+        (holdings([answer("a", "ocr", parts_total=2), answer("a", "caption")]), "v1", "unfinished"),
+        (holdings([answer("a", "ocr")], [error("a", 0, "caption")]), "v1", "failed"),
+        (holdings([], [error("a")]), "v1", "failed"),
+        (holdings([], [error("a")]), "v2", "new version"),
+        (holdings([answer("a", "ocr", fingerprint="o1"), BOTH[1]]), "v1", "changed: prompt"),
+        (holdings([answer("a", "ocr", fingerprint="??"), BOTH[1]]), "v1", "changed: asked otherwise"),
+        (holdings([*BOTH, answer("a", "ocr", fingerprint="o1")]), "v1", "done"),
+        (holdings([], [], "a"), "v1", "filtered"),
+    ],
+)
+def test_a_document_is_worked_on_for_a_reason(held: Holdings, version: str, reason: str) -> None:
+    assert ledger(held).reasons(documents("a", version=version)).to_pylist() == [reason]
+
+
+def test_what_is_selected_is_worked_on_and_the_rest_is_skipped() -> None:
+    held = holdings([*BOTH, answer("c", "ocr", fingerprint="o1")], [error("b")])
+    listed = documents("a", "b", "c", "d")
+
+    def worked(**selection: Any) -> set[str]:
+        book = ledger(held, **selection)
+        skipped = book.skipped(book.reasons(listed)).to_pylist()
+        return {name for name, skip in zip("abcd", skipped, strict=True) if not skip}
+
+    assert worked() == {"b", "c", "d"}
+    assert worked(force=True) == {"a", "b", "c", "d"}
+    assert worked(only=ONLY["failed"]) == {"b"}
+    assert worked(only=ONLY["changed"]) == {"c"}
+    assert worked(only=ONLY["new"]) == {"d"}
+    assert worked(only=ONLY["failed"], categories={"corrupt"}) == {"b"}
+    assert worked(only=ONLY["failed"], categories={"empty"}) == set()
+
+
+def test_a_half_done_document_goes_on_at_what_is_missing() -> None:
+    held = holdings([answer("a", "ocr", part, parts_total=3) for part in (0, 2)])
+    assert ledger(held).kept_answers(documents("b", "a")).to_pylist() == [None, ["0/ocr", "2/ocr"]]
+    assert ledger(held, force=True).kept_answers(documents("a")).to_pylist() == [None]
+
+
+def gone(answers: list[dict[str, Any]], listed: pa.Table) -> list[int]:
+    places: list[int] = superseded_answers(holdings(answers).answers, listed)["row"].to_pylist()
+    return sorted(places)
+
+
+def test_an_answer_goes_when_its_successor_is_there_and_not_before() -> None:
+    old = answer("a", "ocr", fingerprint="o1")
+    assert gone([old], documents("a")) == []
+    assert gone([old, answer("a", "ocr")], documents("a")) == [0]
+    assert gone([old, answer("a", "caption")], documents("a")) == [], "another task is no successor"
+    assert gone([old, answer("b", "ocr")], documents("a", "b")) == []
+    assert gone([old, answer("a", "ocr")], documents("b")) == [], "not listed, not ours to sweep"
+
+
+def test_a_document_that_became_shorter_loses_its_last_pages_when_it_is_whole() -> None:
+    old = [answer("a", "ocr", part, parts_total=3) for part in range(3)]
+    new = [answer("a", "ocr", part, parts_total=2, version="v2") for part in range(2)]
+    assert gone([*old, new[0]], documents("a", version="v2")) == [0]
+    assert gone([*old, *new], documents("a", version="v2")) == [0, 1, 2]
+
+
+def test_the_last_good_answer_stays_when_the_new_version_fails() -> None:
+    held = holdings([answer("a", "ocr")], [error("a", version="v2")])
+    assert superseded_answers(held.answers, documents("a", version="v2")).num_rows == 0
+
+
+def test_of_one_answer_written_twice_the_later_stays() -> None:
+    later = answer("a", "ocr", answered_at=BEGAN + timedelta(seconds=1))
+    assert gone([later, answer("a", "ocr")], documents("a")) == [1]
+    assert gone([answer("a", "ocr"), later, answer("a", "ocr")], documents("a")) == [0, 2]
+
+
+def test_errors_go_when_they_are_restated_or_made_good() -> None:
+    listed, nobody = documents("a"), pa.array([], pa.string())
+
+    def swept(answers: list[dict[str, Any]], errors: list[dict[str, Any]], settled: pa.Array) -> list[int]:
+        found = superseded_errors(holdings(answers, errors), listed, settled, "run", TASKS)
+        return sorted(found["row"].to_pylist())
+
+    before = error("a", run_id="before")
+    assert swept([], [before, error("a")], pa.array(["a"])) == [0], "said anew by this run"
+    assert swept([], [before], nobody) == [], "this run has not come to it"
+    assert swept(BOTH, [before], nobody) == [0], "every answer is there"
+    assert swept([answer("a", "ocr")], [error("a", 0, "ocr"), error("a", 0, "caption")], nobody) == [0]
+    assert swept([], [error("b", run_id="before")], pa.array(["b"])) == [], "not listed"
+
+
+@st.composite
+def outputs(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int]]:
+    """Documents of one to three pages; to each question an answer, an older one, both, an error, nothing."""
+    answers, errors, totals = [], [], {}
+    for name in "abcd":
+        totals[name] = total = draw(st.integers(1, 3))
+        for part in range(total):
+            for task in TASKS["page"]:
+                facts = {"part": part, "parts_total": total}
+                match draw(st.sampled_from(["now", "before", "both", "error", "nothing"])):
+                    case "now":
+                        answers.append(answer(name, task, **facts))
+                    case "before":
+                        answers.append(answer(name, task, **facts, fingerprint="x1"))
+                    case "both":
+                        answers += [answer(name, task, **facts, fingerprint=f) for f in ("x1", NOW[task])]
+                    case "error":
+                        errors.append(error(name, part, task, parts_total=total))
+    return answers, errors, totals
+
+
+@given(outputs())
+def test_no_document_is_lost_between_ledger_sweep_and_audit(
+    output: tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int]],
+) -> None:
+    answers, errors, totals = output
+    held, listed = holdings(answers, errors), documents(*totals)
+    current = Counter(
+        (row["document_id"], row["part_index"], row["task"])
+        for row in answers
+        if row["fingerprint"] == NOW[row["task"]]
+    )
+
+    # The sweep takes what has a successor, and leaves every question that had an answer one.
+    going = set(superseded_answers(held.answers, listed)["row"].to_pylist())
+    left = [row for place, row in enumerate(answers) if place not in going]
+    asked = {(row["document_id"], row["part_index"], row["task"]) for row in answers}
+    assert Counter((row["document_id"], row["part_index"], row["task"]) for row in left) == Counter(asked)
+    assert all(answers[place]["fingerprint"] != NOW[answers[place]["task"]] for place in going)
+
+    # The audit counts each document once, and knows whom nobody has spoken for.
+    found = judge(listed, completeness(held.answers, TASKS), held.errors, pa.array([], pa.string()), TASKS)
+    assert found.counts.total() + len(found.missing) == len(totals)
+    for name, total in totals.items():
+        good = sum(key[0] == name for key in current)
+        bad = sum(row["document_id"] == name for row in errors)
+        unaccounted = good + bad < 2 * total
+        assert (f"s3://lake/{name}" in found.missing) is unaccounted
+        done = ledger(held).reasons(documents(name)).to_pylist() == [Reason.DONE]
+        assert done is (good == 2 * total), "done is what owes nothing"
+
+    # Swept or not, the ledger asks the same.
+    after = ledger(holdings(left, errors))
+    assert after.kept_answers(listed).to_pylist() == ledger(held).kept_answers(listed).to_pylist()
+    assert after.complete.to_pylist() == ledger(held).complete.to_pylist()
