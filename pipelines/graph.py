@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from ray.actor import ActorHandle
 
+    from pipelines.journal import JournalHandle
     from pipelines.meter import MeterHandle
     from pipelines.plan import Lane, Plan
 
@@ -102,15 +103,22 @@ def configure() -> None:
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
 
 
-def build(plan: Plan, feed: ActorHandle[Any], meter: MeterHandle, sizing: Sizing) -> ray.data.Dataset:
+def build(
+    plan: Plan, feed: ActorHandle[Any], meter: MeterHandle, journal: JournalHandle, sizing: Sizing
+) -> ray.data.Dataset:
     """The whole graph, not started."""
     configure()
-    first, *rest = (_branch(plan, lane, feed, meter, sizing) for lane in plan.lanes)
+    first, *rest = (_branch(plan, lane, feed, meter, journal, sizing) for lane in plan.lanes)
     return first.union(*rest) if rest else first
 
 
 def _branch(
-    plan: Plan, lane: Lane, feed: ActorHandle[Any], meter: MeterHandle, sizing: Sizing
+    plan: Plan,
+    lane: Lane,
+    feed: ActorHandle[Any],
+    meter: MeterHandle,
+    journal: JournalHandle,
+    sizing: Sizing,
 ) -> ray.data.Dataset:
     job = plan.job
     recipe = InferRecipe(
@@ -137,6 +145,7 @@ def _branch(
             "limits": job.limits,
             "tasks_by_kind": lane.tasks_by_kind,
             "meter": meter,
+            "journal": journal,
         },
     )
     least, most = sizing.engine_replicas
@@ -152,7 +161,7 @@ def _branch(
         num_cpus=1,
         num_gpus=sizing.gpus,
         runtime_env={"env_vars": resolve(ENGINES, job.engine.kind, "engine").environment(sizing.gpus)},
-        fn_constructor_kwargs={"recipe": recipe, "meter": meter},
+        fn_constructor_kwargs={"recipe": recipe, "meter": meter, "journal": journal},
     )
 
 

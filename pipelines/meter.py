@@ -45,7 +45,9 @@ class MeterHandle:
         """Count work that a stage has finished."""
         self.actor.add.remote(stage, done, failed)
 
-    async def draining(self) -> bool:
+    def draining(self) -> bool:
         """See `workers.meter.Meter`."""
-        said: bool = await self.actor.draining.remote()
+        import ray
+
+        said: bool = ray.get(self.actor.draining.remote())
         return said

@@ -93,6 +93,7 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
 
     from pipelines.feed import Feed
     from pipelines.graph import build, size
+    from pipelines.journal import JournalActor, JournalHandle
     from pipelines.meter import MeterActor, MeterHandle
     from pipelines.publish import Publisher
 
@@ -100,7 +101,9 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     _write(plan, "job.yaml", yaml.safe_dump(plan.job.public(), sort_keys=False))
     feed = ray.remote(num_cpus=0, max_concurrency=8)(Feed).remote(plan, source)
     meter = ray.remote(num_cpus=0)(MeterActor).remote()
-    publisher = Publisher(plan, build(plan, feed, MeterHandle(meter), size(plan)))
+    journal = ray.remote(num_cpus=0)(JournalActor).remote()
+    graph = build(plan, feed, MeterHandle(meter), JournalHandle(journal), size(plan))
+    publisher = Publisher(plan, graph)
     tally, progress = Tally(), Progress(console)
     files, written, stopped = 0, 0, None
     with interrupts() as interrupt, progress.shown():

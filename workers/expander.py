@@ -6,7 +6,7 @@ owes, and `settled`, those that the row settles by itself. A part to ask about s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -25,11 +25,16 @@ if TYPE_CHECKING:
 
     from schemas.limits import Limits
     from schemas.storage import StorageOptions
+    from workers.journal import Journal
     from workers.meter import Meter
     from workers.sniff import Sniffed
 
 TABLE_BYTES = 4 * 1024 * 1024
 """A table is yielded at this much content: some 20 pages, two long clips."""
+TWO_WORKERS = (
+    "two workers died while they had this document in hand, the second with it alone; it is quarantined, "
+    "and the others go on"
+)
 MAX_FAULTS = 3
 """Parts of one document that may take the parser down before the rest of it is given up."""
 
@@ -80,6 +85,7 @@ class Expand:
         tasks_by_kind: part kind -> names of the tasks asked of such parts. A document of any other
             kind is filtered, and not even fetched.
         meter: where counts go while the run is under way; one count per document.
+        journal: what is in hand, for the worker that comes after this one.
     """
 
     def __init__(
@@ -89,12 +95,14 @@ class Expand:
         limits: Limits,
         tasks_by_kind: Mapping[str, Sequence[str]],
         meter: Meter | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._storage = storage
         self._options = options
         self._limits = limits
         self._tasks = {kind: tuple(names) for kind, names in tasks_by_kind.items() if names}
         self._meter = meter
+        self._journal = journal
         self._guard: Guard | None = None
         self._fetcher: Fetcher | None = None
 
@@ -106,8 +114,10 @@ class Expand:
         attributes = documents["attributes"].combine_chunks() if "attributes" in names else None
         rows: list[Row] = []
         size = failed = 0
+        name = digest("table", *documents["document_id"].to_pylist())
+        suspect = self._journal is not None and self._journal.begin(name) > 0
         for fetched in self._fetcher.stream(documents_of(documents)):
-            for row in self._rows(fetched):
+            for row in self._named(fetched) if suspect else self._rows(fetched):
                 rows.append(row)
                 size += len(row.get("content") or b"")
                 failed += row.get("status") is Status.ERROR and "parts_total" not in row
@@ -116,6 +126,8 @@ class Expand:
                     rows, size = [], 0
         if self._meter is not None:
             self._meter.add("expand", done=len(documents) - failed, failed=failed)
+        if self._journal is not None:
+            self._journal.end(name)
         if rows or not len(documents):
             yield _table(rows, attributes)
 
@@ -131,6 +143,16 @@ class Expand:
         if sniffed.expander is None:
             return ()
         return self._tasks.get(_member(sniffed.expander).part_kind.value, ())
+
+    def _named(self, fetched: Fetched) -> Iterator[Row]:
+        """The rows of a document that was in hand when a worker died, named in the journal meanwhile."""
+        assert self._journal is not None
+        document = fetched.document
+        name = f"{document.document_id}/{document.version}"
+        if self._journal.begin(name):
+            fetched = replace(fetched, fault=ParserCrashed(TWO_WORKERS))
+        yield from self._rows(fetched)
+        self._journal.end(name)
 
     def _rows(self, fetched: Fetched) -> Iterator[Row]:
         """One document's rows."""

@@ -22,6 +22,7 @@ from schemas.errors import (
     TerminalError,
     TruncatedAnswer,
 )
+from schemas.ids import digest
 from schemas.rows import IDENTITY, PART_FACTS, PartKind, Status, data_column, error_value
 from workers.engines import EngineConfig, Media, Response
 from workers.prompt import Ask, Rung, build
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
 
     from schemas.limits import Limits
+    from workers.journal import Journal
     from workers.meter import Meter
 
 TRIES = 3
@@ -61,15 +63,19 @@ class Infer:
     Args:
         recipe: engine, tasks and schema.
         meter: where counts go while the run is under way.
+        journal: what is in hand, for the worker that comes after this one.
     """
 
-    def __init__(self, recipe: InferRecipe, meter: Meter | None = None) -> None:
+    def __init__(
+        self, recipe: InferRecipe, meter: Meter | None = None, journal: Journal | None = None
+    ) -> None:
         self._recipe = recipe
         self._meter = meter
+        self._journal = journal
         engine = resolve(ENGINES, recipe.engine, "engine")(recipe.config)
         # Half as many again as decode together, so that a finished row's place is never empty.
         places = recipe.config.max_num_seqs + recipe.config.max_num_seqs // 2
-        self._supervisor = Supervisor(engine, places, recipe.limits.request_seconds)
+        self._supervisor = Supervisor(engine, places, recipe.limits.request_seconds, journal)
 
     async def __call__(self, parts: pa.Table) -> AsyncIterator[pa.Table]:
         """PARTS to OUTCOMES, one row per (part, task); rows with a status pass as they are.
@@ -77,14 +83,17 @@ class Infer:
         Raises:
             EngineUnavailable: the engine did not come up, or cannot be kept alive.
         """
+        asked = list(_parts(parts))
+        name = digest("table", *(part.identity for part in asked if part is not None))
+        suspect = self._journal is not None and await asyncio.to_thread(self._journal.begin, name) > 0
         jobs, sources, settled = [], [], []
-        for row, part in enumerate(_parts(parts)):
+        for row, part in enumerate(asked):
             if part is None:
                 settled.append(row)
                 continue
             for ask in self._recipe.asks:
                 if ask.asks(part.media.kind):
-                    jobs.append(self._answer(ask, part))
+                    jobs.append(self._answer(ask, part, suspect=suspect))
                     sources.append(row)
         if self._meter is not None:
             self._meter.add("asked", done=len(jobs))
@@ -98,6 +107,8 @@ class Infer:
         tables = [self._passed(parts.take(pa.array(settled, pa.int64())))]
         if answers:
             tables.append(self._answered(parts.take(sources), answers))
+        if self._journal is not None:
+            self._journal.end(name)
         yield pa.concat_tables(tables)
 
     async def _gathered(
@@ -112,7 +123,7 @@ class Infer:
 
     async def _listen(self) -> None:
         while self._meter is not None and not self._supervisor.draining:
-            self._supervisor.draining = await self._meter.draining()
+            self._supervisor.draining = await asyncio.to_thread(self._meter.draining)
             await asyncio.sleep(LISTEN_SECONDS)
 
     def close(self) -> None:
@@ -124,20 +135,20 @@ class Infer:
         if hasattr(self, "_supervisor"):
             self.close()
 
-    async def _answer(self, ask: Ask, part: Part) -> dict[str, Any] | None:
+    async def _answer(self, ask: Ask, part: Part, *, suspect: bool) -> dict[str, Any] | None:
         """The answer columns of one (part, task); None if the run ended before it was asked."""
         common: dict[str, Any] = {"task": ask.task.name, "fingerprint": ask.fingerprint}
         if ask.task.name in part.kept:
             return common | {"status": Status.KEPT}
         try:
-            outcome = await self._climb(ask, part)
+            outcome = await self._climb(ask, part, suspect=suspect)
         except Draining:
             return None
         if outcome.get("data") is not None:
             outcome[data_column(ask.task.name)] = outcome.pop("data")
         return common | outcome
 
-    async def _climb(self, ask: Ask, part: Part) -> dict[str, Any]:
+    async def _climb(self, ask: Ask, part: Part, *, suspect: bool) -> dict[str, Any]:
         """The ladder: the same question hotter, or with more room; then the page's own text; then an error.
 
         An engine that cannot be kept alive is no fault of a document: `EngineUnavailable` passes through
@@ -147,7 +158,8 @@ class Infer:
         response: Response | None = None
         for tries in range(1, TRIES + 1):
             try:
-                response = await self._supervisor.ask(build(ask, part.identity, part.media, rung))
+                request = build(ask, part.identity, part.media, rung)
+                response = await self._supervisor.ask(request, suspect=suspect)
                 answer = validate(ask.task, response)
             except (AnswerError, RequestTimeout) as error:
                 fault = error

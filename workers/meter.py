@@ -13,6 +13,6 @@ class Meter(Protocol):
         """Count work that a stage has finished, once per table; never blocks, never fails the stage."""
         ...
 
-    async def draining(self) -> bool:
+    def draining(self) -> bool:
         """Whether the run is being ended: what has begun is finished, nothing else is begun."""
         ...

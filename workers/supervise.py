@@ -15,13 +15,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from schemas.errors import Draining, EngineUnavailable, PoisonRequest, RequestTimeout
+from workers.journal import MAX_DEATHS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from workers.engines import Engine, Request, Response
+    from workers.journal import Journal
 
-MAX_DEATHS = 2
 MAX_RESTARTS_IDLE = 3
 """Restarts in a row without one answer between them before somebody must say whose fault it is. They
 are no proof against the engine: of the requests in flight at a death, all may be poisoned, since the
@@ -80,9 +81,13 @@ class Supervisor:
             nothing left to ask loads no model; restarts it when it dies; closes it.
         concurrency: requests inside the engine at once.
         request_seconds: wall seconds one request may take, its wait for a place excluded.
+        journal: where suspects are named, in case the next one takes this very process down.
     """
 
-    def __init__(self, engine: Engine, concurrency: int, request_seconds: float) -> None:
+    def __init__(
+        self, engine: Engine, concurrency: int, request_seconds: float, journal: Journal | None = None
+    ) -> None:
+        self._journal = journal
         self._engine = engine
         self._seconds = request_seconds
         self._places = asyncio.Semaphore(concurrency)
@@ -103,8 +108,12 @@ class Supervisor:
         """End the engine."""
         self._engine.close()
 
-    async def ask(self, request: Request) -> Response:
+    async def ask(self, request: Request, *, suspect: bool = False) -> Response:
         """Answer one request, through as many engines as it takes.
+
+        Args:
+            request: what to ask.
+            suspect: it was in flight when a worker died, engine and all.
 
         Raises:
             Draining: the run is being ended; it was not asked.
@@ -113,6 +122,8 @@ class Supervisor:
             PoisonRequest: two engines died on it.
             EngineUnavailable: the engine does not come up, or dies on what it has answered before.
         """
+        if suspect:
+            self._deaths[request.key] = max(self._deaths[request.key], 1)
         while True:
             entrance = self._gate.exclusive() if self._deaths[request.key] else self._gate.shared()
             async with entrance, self._places:
@@ -121,7 +132,8 @@ class Supervisor:
                 await self._revive()
                 epoch = self._epoch
                 try:
-                    response = await self._timed(request)
+                    async with self._named(request, suspect=suspect):
+                        response = await self._timed(request)
                 except EngineUnavailable as death:
                     self._deaths[request.key] += 1
                     if epoch == self._epoch:  # else another has replaced it already
@@ -139,6 +151,27 @@ class Supervisor:
                     "it is quarantined, and the others go on",
                     attempts=MAX_DEATHS,
                 )
+
+    @asynccontextmanager
+    async def _named(self, request: Request, *, suspect: bool) -> AsyncIterator[None]:
+        """Name a suspect in the journal while it is asked, which is alone.
+
+        Raises:
+            PoisonRequest: it was named there when a worker died: that was the second.
+        """
+        if not suspect or self._journal is None:
+            yield
+            return
+        try:
+            if await asyncio.to_thread(self._journal.begin, request.key):
+                raise PoisonRequest(
+                    "two workers died with this request in flight, the second with it alone; it is "
+                    "quarantined, and the others go on",
+                    attempts=MAX_DEATHS,
+                )
+            yield
+        finally:
+            self._journal.end(request.key)
 
     async def _timed(self, request: Request) -> Response:
         began = time.monotonic()

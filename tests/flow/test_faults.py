@@ -97,6 +97,16 @@ def test_a_request_that_hangs_is_an_error_row(run_job: RunJob, fault_job: FaultJ
     assert categories & {"request_timeout", "poison"}
 
 
+def test_a_request_that_takes_its_worker_down_costs_itself(run_job: RunJob, fault_job: FaultJob) -> None:
+    job = fault_job({"crash": 0.02}, input=str(EXAMPLES), tasks=["ocr", "caption"])
+    report = run_job(job)
+    assert report.counts.unaccounted == 0 and not report.unsettled
+    errors = [row for row in rows(report.output, "errors", ["task", "category", "attempts"]) if row["task"]]
+    assert errors and {(row["category"], row["attempts"]) for row in errors} == {("poison", 2)}
+    asked = 2 * len(rows(report.output, "records/task=ocr", ["uri"]))
+    assert len(errors) <= 0.1 * asked, "those beside it in the worker are answered"
+
+
 def test_too_many_failed(run_job: RunJob, fault_job: FaultJob) -> None:
     job = fault_job({"refuse": 1}, input=str(EXAMPLES), tasks=["caption"], limits={"failed_share": 0.5})
     report = run_job(job)

@@ -35,6 +35,7 @@ class FaultOptions(BaseModel):
     refuse: float = Field(0, ge=0, le=1, description="Requests refused.")
     hang: float = Field(0, ge=0, le=1, description="Requests never answered.")
     die: float = Field(0, ge=0, le=1, description="Requests that take the engine's process down.")
+    crash: float = Field(0, ge=0, le=1, description="Requests that take the worker down, engine and all.")
     attempts: int = Field(1_000, ge=1, description="Tries that meet the fault; later ones are healthy.")
     seconds: float = Field(0, ge=0, description="Time of a healthy answer.")
 
@@ -63,6 +64,8 @@ class FaultEngine:
         options = self._options
         tries = self._tries[request.key] = self._tries.get(request.key, 0) + 1
         broken = tries <= options.attempts
+        if broken and self._meets("crash", request):
+            os._exit(139)
         if broken and self._meets("die", request):
             await self._die(request)
         if broken and self._meets("hang", request):
