@@ -3,7 +3,7 @@
 The list is written as it grows, to `_runs/<run_id>/listed/NNNNNN.parquet`, and each lane reads
 those files in order. So the source is walked once however many lanes there are, a slow lane holds
 up no other, a read that Ray runs again yields the same documents again, and the run can name what
-it listed.
+it listed: at its end they become one file, `_runs/<run_id>/listed.parquet`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pipelines.ledger import Ledger, read_ledger
 from schemas.errors import GemstreamError, ObjectMissing
 from schemas.rows import PartKind, listed_schema
 from workers.registry import EXPANDERS, resolve
+from workers.sinks.parquet import encode
 from workers.sniff import HEAD_BYTES, sniff
 from workers.storage.factory import join, open_storage
 
@@ -184,6 +185,19 @@ def read_list(plan: Plan, columns: list[str]) -> pa.Table:
         for info in storage.list(join(plan.output, "_runs", plan.run_id, "listed")):
             tables.append(pq.read_table(io.BytesIO(storage.read(info.uri)), columns=columns).select(columns))
     return pa.concat_tables(tables)
+
+
+def close_list(plan: Plan) -> None:
+    """Make one file of a list that nobody follows any more: ten thousand a run would slow every listing
+    of the output."""
+    storage = open_storage(plan.output, plan.job.storage)
+    columns = [field.name for field in listed_schema(None) if field.name != "kept"]
+    storage.publish(
+        join(plan.output, "_runs", plan.run_id, "listed.parquet"), encode(read_list(plan, columns))
+    )
+    with suppress(ObjectMissing):
+        for info in storage.list(join(plan.output, "_runs", plan.run_id, "listed")):
+            storage.delete(info.uri)
 
 
 def read_chunk(plan: Plan, index: int, lane: str) -> Iterator[pa.Table]:

@@ -30,8 +30,8 @@ def remove_leftovers(output: str, options: StorageOptions | None = None) -> int:
 
 
 def _remove_lists(storage: Storage, root: str) -> int:
-    """What a run lists and filters is read until it has counts, and by nobody if it never has. Its
-    job.yaml stays: answers and errors name the run."""
+    """A run's list is one file once it has ended, and what it filtered is read by nobody if it never has.
+    Its job.yaml stays: answers and errors name the run."""
     runs = join(root, "_runs")
     try:
         found = [info.uri for info in storage.list(runs)]
@@ -41,8 +41,8 @@ def _remove_lists(storage: Storage, root: str) -> int:
     left = [
         uri
         for uri in found
-        if ("/listed/" in uri or "/filtered/" in uri)
-        and join(runs, uri.removeprefix(runs).split("/")[1], "") not in ended
+        if "/listed/" in uri
+        or ("/filtered/" in uri and join(runs, uri.removeprefix(runs).split("/")[1], "") not in ended)
     ]
     for uri in left:
         storage.delete(uri)

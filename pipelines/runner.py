@@ -14,7 +14,7 @@ from rich.console import Console
 from pipelines.assemble import assemble
 from pipelines.audit import Audit, audit
 from pipelines.cluster import cluster, unwrapped
-from pipelines.feed import read_list
+from pipelines.feed import close_list, read_list
 from pipelines.holdings import read_holdings, settled_down
 from pipelines.interrupt import Interrupt, interrupts
 from pipelines.lease import Lease
@@ -168,7 +168,9 @@ class Drain:
 def settle(plan: Plan) -> Audit:
     """What is done once everything is written: say what became of each document, sweep, assemble."""
     listed = read_list(plan, ["document_id", "version", "uri", "skipped"])
-    return settled_down()(_settle, plan, listed)
+    found = settled_down()(_settle, plan, listed)
+    close_list(plan)
+    return found
 
 
 def _settle(plan: Plan, listed: pa.Table) -> Audit:
