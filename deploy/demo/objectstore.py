@@ -73,6 +73,7 @@ class ObjectStore:
         region: The region to sign for.
         data_dir: Where the server keeps its objects.
         pid: The server's process id, which is also its process group.
+        _server: Its process, for `outage`.
     """
 
     endpoint: str
@@ -82,6 +83,17 @@ class ObjectStore:
     region: str
     data_dir: Path
     pid: int
+    _server: _Server = field(repr=False, compare=False)
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Stopped; on the way out there again, at the same address, with its objects and another `pid`."""
+        self._server.stop()
+        try:
+            yield
+        finally:
+            self._server.start()
+            self._server.wait_until_it_lists(self)
 
     def client(self, **config: Any) -> Any:
         """Returns a boto3 S3 client; `config` goes to `botocore.config.Config`."""
@@ -150,7 +162,7 @@ def object_store(
             cleanup.callback(shutil.rmtree, data_dir)
         for attempt in range(START_ATTEMPTS):
             try:
-                store = cleanup.enter_context(_server(binary, data_dir, bucket, deadline_s))
+                store = cleanup.enter_context(_serving(binary, data_dir, bucket, deadline_s))
                 break
             except _PortTaken:
                 if attempt + 1 == START_ATTEMPTS:
@@ -210,13 +222,11 @@ def _pick_ports() -> dict[str, int]:
 
 
 @contextmanager
-def _server(binary: Path, data_dir: Path, bucket: str, deadline_s: float) -> Iterator[ObjectStore]:
+def _serving(binary: Path, data_dir: Path, bucket: str, deadline_s: float) -> Iterator[ObjectStore]:
     ports = _pick_ports()
     access_key, secret_key = secrets.token_hex(10).upper(), secrets.token_urlsafe(30)
-    log_path = data_dir / "weed.log"
-    # weed re-reads its own options file, whose ports belong to an earlier server.
-    (data_dir / "mini.options").unlink(missing_ok=True)
     arguments = [
+        str(binary),
         "mini",
         f"-dir={data_dir}",
         f"-ip={LOOPBACK}",
@@ -238,16 +248,8 @@ def _server(binary: Path, data_dir: Path, bucket: str, deadline_s: float) -> Ite
         "AWS_ACCESS_KEY_ID": access_key,
         "AWS_SECRET_ACCESS_KEY": secret_key,
     }
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), str(binary), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=data_dir,
-            env=environment,
-            start_new_session=True,
-        )
+    server = _Server(arguments, environment, data_dir, deadline_s)
+    process = server.start()
     store = ObjectStore(
         endpoint=f"http://{LOOPBACK}:{ports['s3.port']}",
         access_key=access_key,
@@ -256,56 +258,87 @@ def _server(binary: Path, data_dir: Path, bucket: str, deadline_s: float) -> Ite
         region=REGION,
         data_dir=data_dir,
         pid=process.pid,
+        _server=server,
     )
     try:
-        _wait_until_it_lists(store, process, log_path, deadline_s)
+        server.wait_until_it_lists(store)
         yield store
     finally:
-        _stop(process)
+        server.stop()
         _remove_sockets(ports)
 
 
-def _wait_until_it_lists(
-    store: ObjectStore, process: subprocess.Popen[bytes], log_path: Path, deadline_s: float
-) -> None:
-    """Returns once a signed listing of the bucket works; the wait between tries is the wait for an exit."""
-    from botocore.exceptions import BotoCoreError, ClientError
+class _Server:
+    """One `weed mini` at a time, always at the same ports and over the same folder."""
 
-    client = store.client(retries={"max_attempts": 0}, connect_timeout=2, read_timeout=5)
-    deadline = time.monotonic() + deadline_s
-    last: Exception | None = None
-    while time.monotonic() < deadline:
-        try:
-            client.list_objects_v2(Bucket=store.bucket, MaxKeys=1)
-            return
-        except (BotoCoreError, ClientError) as error:  # not up yet, or the bucket is still being made
-            last = error
-        try:
-            status = process.wait(timeout=0.05)
-        except subprocess.TimeoutExpired:
-            continue
-        tail = _tail(log_path)
-        kind = _PortTaken if "address already in use" in tail else ObjectStoreError
-        raise kind(f"the object store ended with status {status} while starting:\n{tail}")
-    raise ObjectStoreError(
-        f"the object store listed nothing within {deadline_s:.0f} s ({last}):\n{_tail(log_path)}"
-    ) from last
+    def __init__(
+        self, arguments: list[str], environment: dict[str, str], data_dir: Path, deadline_s: float
+    ) -> None:
+        self._arguments = arguments
+        self._environment = environment
+        self._folder = data_dir
+        self._log = data_dir / "weed.log"
+        self._deadline_s = deadline_s
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it; see `wait_until_it_lists`."""
+        # weed re-reads its own options file, whose ports belong to an earlier server.
+        (self._folder / "mini.options").unlink(missing_ok=True)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+                env=self._environment,
+                start_new_session=True,
+            )
+        return self._process
+
+    def wait_until_it_lists(self, store: ObjectStore) -> None:
+        """Returns once a signed listing works, and reading what it lists; waits for an exit in between."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        assert self._process is not None
+        client = store.client(retries={"max_attempts": 0}, connect_timeout=2, read_timeout=5)
+        deadline = time.monotonic() + self._deadline_s
+        last: Exception | None = None
+        while time.monotonic() < deadline:
+            try:
+                for held in client.list_objects_v2(Bucket=store.bucket, MaxKeys=1).get("Contents", ()):
+                    # After a restart it may list for some seconds what it cannot read yet.
+                    client.get_object(Bucket=store.bucket, Key=held["Key"])["Body"].read()
+                return
+            except (BotoCoreError, ClientError) as error:  # not up yet, or the bucket is still being made
+                last = error
+            try:
+                status = self._process.wait(timeout=0.05)
+            except subprocess.TimeoutExpired:
+                continue
+            tail = _tail(self._log)
+            kind = _PortTaken if "address already in use" in tail else ObjectStoreError
+            raise kind(f"the object store ended with status {status} while starting:\n{tail}")
+        raise ObjectStoreError(
+            f"the object store listed nothing within {self._deadline_s:.0f} s ({last}):\n{_tail(self._log)}"
+        ) from last
+
+    def stop(self) -> None:
+        """End the server's own process group, politely first. Stopping twice is fine."""
+        process, self._process = self._process, None
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            if process is None or process.poll() is not None:
+                return
+            os.killpg(process.pid, sign)
+            try:
+                process.wait(timeout=STOP_DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                continue
 
 
 def _tail(log_path: Path, lines: int = 15) -> str:
     return "\n".join(log_path.read_text(errors="replace").splitlines()[-lines:])
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends the server's own process group, politely first."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, sign)
-        try:
-            process.wait(timeout=STOP_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def _remove_sockets(ports: dict[str, int]) -> None:

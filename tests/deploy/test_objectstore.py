@@ -140,3 +140,15 @@ def test_a_missing_wheel_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_free_ports_are_different() -> None:
     ports = objectstore.free_ports(20)
     assert len(set(ports)) == 20
+
+
+def test_it_comes_back_from_an_outage_with_what_it_held(tmp_path: Path) -> None:
+    import botocore.exceptions
+
+    with objectstore.object_store(tmp_path) as store:
+        client = store.client(retries={"max_attempts": 0})
+        client.put_object(Bucket=store.bucket, Key="a", Body=b"kept")
+        with store.outage():
+            with pytest.raises(botocore.exceptions.EndpointConnectionError):
+                client.get_object(Bucket=store.bucket, Key="a")
+        assert client.get_object(Bucket=store.bucket, Key="a")["Body"].read() == b"kept"

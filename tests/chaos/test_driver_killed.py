@@ -1,0 +1,51 @@
+"""SIGKILL to the driver, ten times over one output: the run that is let alone at last completes it."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.demo.objectstore import ObjectStore
+from tests.chaos.compare import Bucket, Output, assert_same, part_files, read_output
+from tests.chaos.lake import job_file
+from tests.chaos.process import assert_gone, run_to_end, started
+
+pytestmark = pytest.mark.timeout(900)
+
+SEED = 41
+KILLS = 10
+STARTING_SECONDS = 6.0
+"""What a run needs to come up on an idle machine: a kill within them hits Ray, the plan or the ledger."""
+
+
+def test_killed_ten_times(object_store: ObjectStore, source: str, quiet: Output, tmp_path: Path) -> None:
+    rng = random.Random(SEED)
+    place = Bucket(object_store, "chaos/killed")
+    job = job_file(tmp_path, source, place.url, seconds=0.1)
+    history: list[str] = []
+    family: list[psutil.Process] = []
+    for kill in range(KILLS):
+        before = len(part_files(place))
+        with started(job, object_store.environment()) as run:
+            # Half of the kills wait for work to be published, half strike while the run comes up.
+            if kill % 2:
+                moment = time.monotonic() + rng.uniform(0, STARTING_SECONDS)
+                going = run.until(lambda: time.monotonic() >= moment)  # noqa: B023 - called before it changes
+            else:
+                fresh = rng.randint(1, 5)
+                going = run.until(lambda: len(part_files(place)) >= before + fresh)  # noqa: B023
+                # Anywhere in the life of the next group: asked, answered, half of its files published.
+                time.sleep(rng.uniform(0, 1))
+            assert going, f"seed {SEED}, kill {kill}: the run ended before it could be killed:\n{run.said}"
+            family += run.family()
+            run.kill()
+        history.append(f"{len(part_files(place)) - before} files")
+    said = f"seed {SEED}, published before each kill: {', '.join(history)}"
+    print(said)
+    run_to_end(job_file(tmp_path, source, place.url), object_store.environment())
+    assert_same(read_output(place), quiet, said)
+    assert_gone(family)

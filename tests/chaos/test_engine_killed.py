@@ -1,0 +1,65 @@
+"""The process that holds the model is killed under real vLLM: the run replaces it and answers everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from deploy.demo.documents import EXAMPLES
+from tests.chaos.compare import Folder, assert_lawful, part_files, read_output
+from tests.chaos.process import Run, assert_gone, gone, started
+from tests.fixtures.runs import GEMMA3
+
+pytestmark = pytest.mark.timeout(600)
+
+ENGINE = "VLLM::EngineCore"
+FOLDERS = ("photos/*", "shapes/*", "scans/*")
+"""More documents than travel together, so that some are answered while others wait."""
+TASKS = ("ocr", "caption")
+
+
+def engines(run: Run) -> list[psutil.Process]:
+    """vLLM's engine core processes of a run, which name themselves."""
+    return [member for member in run.family() if not gone(member) and _title(member).startswith(ENGINE)]
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def test_an_engine_killed_in_mid_run_is_replaced(tmp_path: Path) -> None:
+    place = Folder(tmp_path / "output")
+    job = tmp_path / "job.yaml"
+    values = {
+        "input": str(EXAMPLES),
+        "include": list(FOLDERS),
+        "output": str(place.path),
+        "tasks": [{"task": "ocr", "max_tokens": 64}, {"task": "caption", "max_tokens": 32}],
+        "models": {"vision": str(GEMMA3)},
+        # Few at once, so that there is a middle to kill it in.
+        "engine": {"max_num_seqs": 4, "max_model_len": 1024},
+        "sink": {"rows": 4, "seconds": 1},
+        "limits": {"failed_share": 0.0},
+    }
+    job.write_text(yaml.safe_dump(values))
+    with started(job) as run:
+        assert run.until(lambda: part_files(place)), run.said
+        (first,) = engines(run)
+        first.kill()
+        assert run.until(lambda: set(engines(run)) - {first}), f"no other engine came up:\n{run.said}"
+        family = run.family()
+        assert run.wait() == 0, run.said
+    output = read_output(place, TASKS)
+    assert_lawful(output)
+    names = [path for pattern in FOLDERS for path in EXAMPLES.glob(pattern)]
+    assert output.counts is not None
+    assert output.counts["ok"] == output.counts["listed"] == len(names), run.said
+    assert not output.errors, "no document is blamed for the engine's death"
+    assert set(output.keys.values()) == {1}
+    assert_gone([first, *family])

@@ -1,0 +1,90 @@
+"""Two Ray nodes, and one of them is lost in mid-run, with the engines and parsers on it."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from deploy.demo.objectstore import ObjectStore
+from tests.chaos.compare import Bucket, Output, assert_lawful, assert_same, part_files, read_output
+from tests.chaos.lake import job_file
+from tests.chaos.process import gone, run_to_end, started, wait_until
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.timeout(600)
+
+SEED = 45
+NODE_CPUS = 6
+"""What the job needs, so that either node could do all of it; Ray uses the second when the first is half
+full, which these stages make it."""
+
+
+@contextmanager
+def two_nodes(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> Iterator[tuple[Any, Any]]:
+    """A cluster and the node of it that is not the head. Its processes inherit what is set here."""
+    from ray.cluster_utils import Cluster
+
+    # Ray writes down the address of the latest cluster for whoever starts one after it; not in the folder
+    # that everyone on this machine looks into. Its sockets' paths must be short.
+    folder = tempfile.mkdtemp(prefix="gs-ray-", dir="/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": NODE_CPUS, "include_dashboard": False}
+    )
+    try:
+        yield cluster, cluster.add_node(num_cpus=NODE_CPUS)
+    finally:
+        cluster.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def stages_on(node: Any) -> list[psutil.Process]:
+    """The processes of a node in which a stage of a run lives."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return [
+        child
+        for child in raylet.children(recursive=True)
+        if not gone(child) and any(word.startswith("ray::MapWorker") for word in child.cmdline()[:1])
+    ]
+
+
+def test_a_node_lost_in_mid_run(
+    object_store: ObjectStore, source: str, quiet: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(SEED)
+    place = Bucket(object_store, "chaos/node")
+    # Two of everything: a stage that has lost a worker still has one.
+    two = {"expand": {"workers": 2}}
+    job = job_file(tmp_path, source, place.url, seconds=0.1, **two)
+    environment = object_store.environment()
+    with two_nodes(monkeypatch, environment) as (cluster, second):
+        files = rng.randint(1, 6)
+        with started(job, environment | {"RAY_ADDRESS": cluster.address}) as run:
+            assert run.until(lambda: stages_on(second) and len(part_files(place)) >= files), run.said
+            lost = [process.cmdline()[0] for process in stages_on(second)]
+            cluster.remove_node(second, allow_graceful=False)
+            status = run.wait()
+            said = (
+                f"seed {SEED}, after {files} files, lost {lost}; it ended with {status} and said:\n{run.said}"
+            )
+        print(said)
+        if status == 0:
+            assert_lawful(read_output(place))
+        else:
+            assert "gemstream: " in run.said, said
+            # Ray takes some heartbeats to notice, and until then places work where nobody is.
+            wait_until(lambda: sum(node["Alive"] for node in cluster.global_state.node_table()) == 1)
+            run_to_end(job, environment | {"RAY_ADDRESS": cluster.address})
+        assert_same(read_output(place), quiet, said)
