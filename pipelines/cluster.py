@@ -7,7 +7,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import GemstreamError
+from schemas.errors import ClusterLost, GemstreamError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,8 @@ log = logging.getLogger("gemstream")
 @contextmanager
 def cluster() -> Iterator[None]:
     """Connect to the cluster that RAY_ADDRESS names, or start one that ends with this block."""
+    # A thread that asks Ray something after its end would start another.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray
 
     if ray.is_initialized():
@@ -53,7 +55,8 @@ def _own(quiet: dict[str, Any]) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     myself = psutil.Process()
     others = set(myself.children())
-    ray.init(num_cpus=max(LOGICAL_CPUS, os.cpu_count() or 1), include_dashboard=False, **quiet)
+    # "local": another Ray of this machine, or the stale address of one, is not ours to join.
+    ray.init("local", num_cpus=max(LOGICAL_CPUS, os.cpu_count() or 1), include_dashboard=False, **quiet)
     roots = [child for child in myself.children() if child not in others]
     try:
         yield
@@ -69,16 +72,34 @@ def _own(quiet: dict[str, Any]) -> Iterator[None]:
 def unwrapped(error: BaseException) -> GemstreamError:
     """What went wrong, out of what Ray wraps around it on the way from another process.
 
-    An error of ours is that error. Anything else is a defect: it keeps Ray's text, which has the
-    trace of the process it happened in.
+    An error of ours is that error, and a lost part of the cluster is no fault of anybody's here.
+    Anything else is a defect: it keeps Ray's text, which has the trace of the process it happened in.
     """
+    from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
+
+    lost = (RayActorError, NodeDiedError, ObjectLostError, WorkerCrashedError)
+
     inner: BaseException | None = error
     while inner is not None:
         cause = getattr(inner, "cause", None)  # Ray's wrapper is of the wrapped error's class, too
         if isinstance(inner, GemstreamError) and cause is None:
             return inner
+        if isinstance(inner, lost):
+            return ClusterLost(
+                f"a part of the cluster was lost ({type(inner).__name__}); what is written stays, the same "
+                "command goes on from there"
+            )
         inner = cause or inner.__cause__
     return GemstreamError(f"a stage failed, which is a defect; please report it with this:\n{error}")
+
+
+def here() -> dict[str, Any]:
+    """Options of an actor that is to live on the driver's own node: the run cannot outlive either."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    node = ray.get_runtime_context().get_node_id()
+    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 
 
 def _tree(root: psutil.Process) -> list[psutil.Process]:

@@ -12,9 +12,15 @@ from workers.storage.stream import open_object
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan
+    from schemas.storage import StorageOptions
 
 _WAY_OUT = "choose another output, or another name for the task"
 OURS = ("records/", "documents/", "errors/", "_runs/")
+
+
+def impatient(options: StorageOptions) -> StorageOptions:
+    """For the first look at a store: one that is not there at all is a mistake, and is told at once."""
+    return options.model_copy(update={"outage_seconds": 0.0})
 
 
 def refuse_foreign_output(plan: Plan) -> None:
@@ -24,7 +30,7 @@ def refuse_foreign_output(plan: Plan) -> None:
         JobError: it holds files that no run of Gemstream wrote, or answers of a task of the same name
             that have other columns.
     """
-    output, options = plan.output, plan.job.storage
+    output, options = plan.output, impatient(plan.job.storage)
     root = join(output, "")
     try:
         newcomer = next(iter(open_storage(output, options).list(root)), None)
@@ -43,7 +49,7 @@ def _refuse_other_columns(plan: Plan, task: str) -> None:
     import pyarrow.parquet as pq
 
     folder = join(plan.output, "records", f"task={task}")
-    storage = open_storage(folder, plan.job.storage)
+    storage = open_storage(folder, impatient(plan.job.storage))
     info = next(part_files(storage, folder), None)
     if info is None:
         return

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from pipelines.assemble import assemble
 from pipelines.audit import Audit, audit
-from pipelines.cluster import cluster, unwrapped
+from pipelines.cluster import cluster, here, unwrapped
 from pipelines.feed import close_list, read_list
 from pipelines.holdings import read_holdings, settled_down
 from pipelines.interrupt import Interrupt, interrupts
@@ -99,9 +99,9 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
 
     started, began = datetime.now(UTC), time.monotonic()
     _write(plan, "job.yaml", yaml.safe_dump(plan.job.public(), sort_keys=False))
-    feed = ray.remote(num_cpus=0, max_concurrency=8)(Feed).remote(plan, source)
-    meter = ray.remote(num_cpus=0)(MeterActor).remote()
-    journal = ray.remote(num_cpus=0)(JournalActor).remote()
+    feed = ray.remote(**here(), max_concurrency=8)(Feed).remote(plan, source)
+    meter = ray.remote(**here())(MeterActor).remote()
+    journal = ray.remote(**here())(JournalActor).remote()
     graph = build(plan, feed, MeterHandle(meter), JournalHandle(journal), size(plan))
     publisher = Publisher(plan, graph)
     tally, progress = Tally(), Progress(console)
@@ -114,14 +114,15 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
                 tally.add(group.documents, group.totals)
                 files += len(group.receipts)
                 written += sum(receipt.rows for receipt in group.receipts)
-            if stopped is None and tally.done >= JUDGED and tally.failed_share > plan.job.limits.failed_share:
-                stopped = f"{tally.failed_share:.0%} of {tally.done} documents failed (limits.failed_share)"
-                publisher.stop()
             if drain.begins():
                 console.print(f"{drain.signal}: no new work, {drain.seconds:g} s for what is in flight")
                 ray.get([feed.stop.remote(), meter.drain.remote()])
             listed: Listed
             listed, counts = ray.get([feed.progress.remote(), meter.read.remote()])
+            share = tally.failed_share(listed.skipped)
+            if stopped is None and tally.done >= JUDGED and share > plan.job.limits.failed_share:
+                stopped = f"{share:.0%} of the documents failed (limits.failed_share)"
+                publisher.stop()
             progress.update(
                 counts, listed=listed.documents, skipped=listed.skipped, ended=listed.ended, written=written
             )
@@ -192,7 +193,7 @@ def _report(
     stopped: str | None,
 ) -> RunReport:
     counts = Counts(listed=found.counts.total() + len(found.missing), **found.counts)
-    worked = counts.ok + counts.partial + counts.failed
+    known = counts.listed - counts.filtered
     return RunReport(
         run_id=plan.run_id,
         output=plan.output,
@@ -216,7 +217,7 @@ def _report(
         files=files,
         stopped=stopped,
         unsettled=found.missing if stopped is None else (),
-        failed_share=round(counts.failed / worked, 4) if worked else 0.0,
+        failed_share=round(counts.failed / known, 4) if known else 0.0,
         allowed_share=plan.job.limits.failed_share,
     )
 

@@ -58,11 +58,11 @@ class Tally:
         """Documents whose answers are all settled."""
         return self.counts.total()
 
-    @property
-    def failed_share(self) -> float:
-        """Of the documents that were worked on, those with nothing to show."""
-        worked = self.done - self.counts["filtered"]
-        return self.counts["failed"] / worked if worked else 0.0
+    def failed_share(self, skipped: int) -> float:
+        """Of the documents so far, those with nothing to show. What earlier runs have done counts: what
+        is broken is met by every run, and would be most of what a rerun has to do."""
+        known = self.done - self.counts["filtered"] + skipped
+        return self.counts["failed"] / known if known else 0.0
 
     def _close(self, document_id: str, pending: Pending) -> None:
         del self._pending[document_id]

@@ -9,6 +9,7 @@
     │   ├── RequestTimeout          one request outlived `limits.request_seconds`
     │   ├── Draining                the run is being ended: not asked any more
     │   ├── Interrupted             a signal ended the run (exit code 5)
+    │   ├── ClusterLost             a node, or an actor that the run hangs by, is gone
     │   └── LeaseLost               another run may write to the output now
     └── TerminalError               the same call will fail again
         ├── ObjectMissing           listed, or named in a manifest, but not there
@@ -138,6 +139,12 @@ class Interrupted(TransientError):
     """A signal ended the run; what was answered is written."""
 
     category = "interrupted"
+
+
+class ClusterLost(TransientError):
+    """A node, or an actor that the run hangs by, is gone."""
+
+    category = "cluster_lost"
 
 
 class ObjectMissing(TerminalError):

@@ -14,6 +14,9 @@ class StorageOptions(BaseModel):
     region: str | None = Field(None, description="S3 region, if the credentials' own will not do.")
     anonymous: bool = Field(False, description="Read public buckets without credentials.")
     attempts: int = Field(6, ge=1, le=20, description="Tries per call, with backoff and jitter.")
+    outage_seconds: float = Field(
+        45, ge=0, description="Seconds to wait for a store that does not answer; a lease lasts 60."
+    )
     connect_seconds: float = Field(10, gt=0, description="Seconds to wait for a connection.")
     read_seconds: float = Field(60, gt=0, description="Seconds to wait for the next bytes.")
     allow_local: bool = Field(

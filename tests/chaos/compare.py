@@ -18,9 +18,6 @@ from tests.chaos.lake import TASKS
 
 RECORD_KEY = ["document_id", "version", "part_index", "fingerprint"]
 ERROR_KEY = ["uri", "part_index", "task", "category"]
-PASSING = {"storage_unavailable", "object_changed", "engine_unavailable", "request_timeout"}
-"""Categories that say something of the moment and nothing of the document: a rerun answers it."""
-
 Key = tuple[Any, ...]
 
 
@@ -78,19 +75,18 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Output:
-    """All that matters of an output. `errors` are those of every run; `last_errors` of the last one."""
+    """All that matters of an output."""
 
     keys: Counter[Key]
     texts: dict[Key, str]
     uris: set[str]
     errors: set[Key]
-    last_errors: set[Key]
     counts: dict[str, int] | None
 
     @property
     def failed(self) -> dict[str, str]:
-        """Name -> category of the documents of which no part was ever made, as the last run has it."""
-        return {uri.rpartition("/")[2]: kind for uri, _, task, kind in self.last_errors if task is None}
+        """Name -> category of the documents of which no part was ever made, and why."""
+        return {uri.rpartition("/")[2]: kind for uri, _, task, kind in self.errors if task is None}
 
 
 def read_output(place: Place, tasks: tuple[str, ...] = TASKS) -> Output:
@@ -105,14 +101,12 @@ def read_output(place: Place, tasks: tuple[str, ...] = TASKS) -> Output:
             texts[key] = row["text"]
             uris.add(row["uri"])
     runs = sorted({name.split("/")[1] for name in place.names("_runs")})
-    errors = list(_rows(place, "errors"))
     ended = runs and f"_runs/{runs[-1]}/counts.json" in place.names(f"_runs/{runs[-1]}")
     return Output(
         keys,
         texts,
         uris,
-        {_error(row) for row in errors},
-        {_error(row) for row in errors if row["run_id"] == runs[-1]},
+        {_error(row) for row in _rows(place, "errors")},
         json.loads(place.read(f"_runs/{runs[-1]}/counts.json")) if ended else None,
     )
 
@@ -139,17 +133,11 @@ def assert_same(output: Output, quiet: Output, said: str = "") -> None:
     """
     twice = {key: times for key, times in output.keys.items() if times > 1}
     lost, foreign = quiet.keys - output.keys, output.keys - quiet.keys
-    assert not twice, (
-        f"{len(twice)} records are there more than once ({said}): {list(twice)[:5]}"
-    )
+    assert not twice, f"{len(twice)} records are there more than once ({said}): {list(twice)[:5]}"
     assert not lost, f"{len(lost)} records are lost ({said}): {list(lost)[:5]}"
     assert not foreign, f"{len(foreign)} records nobody asked for ({said}): {list(foreign)[:5]}"
     assert output.texts == quiet.texts, said
-    assert output.last_errors == quiet.last_errors, (
-        f"the failures differ ({said}): {output.last_errors ^ quiet.last_errors}"
-    )
-    stale = {error for error in output.errors - quiet.errors if error[-1] not in PASSING}
-    assert not stale, f"an earlier run blames documents for what was done to it ({said}): {stale}"
+    assert output.errors == quiet.errors, f"the failures differ ({said}): {output.errors ^ quiet.errors}"
     assert_lawful(output)
 
 

@@ -83,8 +83,6 @@ def job_file(folder: Path, source: str, output: str, *, seconds: float = 0.0, **
         },
         "expand": {"workers": 1},
         "sink": {"rows": 40, "seconds": 1},
-        # What is broken is tried again by every rerun, and of a rerun's documents it is the larger part.
-        "limits": {"failed_share": 1.0},
     }
     path = folder / f"job-{seconds:g}.yaml"
     path.write_text(yaml.safe_dump(values | settings))

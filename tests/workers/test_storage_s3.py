@@ -147,7 +147,7 @@ def test_a_large_upload_in_pieces_is_one_object(store: ObjectStore, monkeypatch:
 
 
 def test_a_store_that_goes_away_is_unavailable_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = StorageOptions(attempts=2, connect_seconds=1, read_seconds=2)
+    options = StorageOptions(attempts=2, connect_seconds=1, read_seconds=2, outage_seconds=0)
     with ExitStack() as running:
         store = running.enter_context(start_object_store())
         for name, value in store.environment().items():
@@ -188,7 +188,9 @@ class _Answers(ThreadingHTTPServer):
         self.answers, self.asked = list(answers), 0
         endpoint = f"http://127.0.0.1:{self.server_port}"
         return s3.S3Storage(
-            StorageOptions(endpoint_url=endpoint, anonymous=True, region="us-east-1", attempts=2)
+            StorageOptions(
+                endpoint_url=endpoint, anonymous=True, region="us-east-1", attempts=2, outage_seconds=0
+            )
         )
 
 

@@ -7,14 +7,15 @@ import mimetypes
 import os
 import threading
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from schemas.errors import AccessDenied, JobError, ObjectChanged, ObjectMissing
+from schemas.errors import AccessDenied, JobError, ObjectChanged, ObjectMissing, StorageUnavailable
 from workers.storage import ObjectInfo
 from workers.storage.s3_errors import BrokenBody, changed, code_of, errors_as_ours, no_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from workers.storage import StorageOptions
 
@@ -29,8 +30,36 @@ PIECE_BYTES = 16 * 1024 * 1024
 CONNECTIONS = 32
 """Kept open per process; more threads than that wait for one another."""
 
+LONGEST_WAIT_SECONDS = 10.0
+"""Between two looks at a store that is away: it is noticed soon after it is back."""
+
 _NO_ETAG = "modified-"
 """Starts the version of an object whose store gives no etag."""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _patient(call: Callable[Concatenate[S3Storage, P], T]) -> Callable[Concatenate[S3Storage, P], T]:
+    """Have a method wait for a store that is away, `storage.outage_seconds` long.
+
+    botocore's own retries are over within a second: they are for a request that got lost.
+    """
+
+    @wraps(call)
+    def patient(self: S3Storage, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+        waiting = Retrying(
+            retry=retry_if_exception_type(StorageUnavailable),
+            stop=stop_after_delay(self.options.outage_seconds),
+            wait=wait_random_exponential(multiplier=1, max=LONGEST_WAIT_SECONDS),
+            reraise=True,
+        )
+        return waiting(call, self, *args, **kwargs)
+
+    return patient
 
 
 class S3Storage:
@@ -55,21 +84,25 @@ class S3Storage:
                 yield alone
                 return
             key += "/"
-        with errors_as_ours(uri, "listed"):
-            paginator = _client(self.options).get_paginator("list_objects_v2")
-            pages = iter(paginator.paginate(Bucket=bucket, Prefix=key, PaginationConfig={"PageSize": PAGE}))
+        request = {"Bucket": bucket, "Prefix": key, "MaxKeys": PAGE}
         while True:
-            # Only the fetch is inside: what the reader of the listing raises is not the store's.
-            with errors_as_ours(uri, "listed"):
-                page = next(pages, None)
-            if page is None:
-                return
+            page = self._page(uri, request)
             if "IsTruncated" not in page:
                 raise no_store(uri)
             for entry in page.get("Contents", ()):
                 if entry["Size"] or not entry["Key"].endswith("/"):  # else what consoles show as a folder
                     yield _info(f"s3://{bucket}/{entry['Key']}", entry, entry["Size"])
+            if not page["IsTruncated"]:
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
 
+    @_patient
+    def _page(self, uri: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        with errors_as_ours(uri, "listed"):
+            page: Mapping[str, Any] = _client(self.options).list_objects_v2(**request)
+        return page
+
+    @_patient
     def info(self, uri: str) -> ObjectInfo:
         """One object's facts, by a HEAD request."""
         bucket, key = _split(uri)
@@ -77,6 +110,7 @@ class S3Storage:
             answer = _client(self.options).head_object(Bucket=bucket, Key=_named(uri, key))
         return _info(uri, answer, answer["ContentLength"])
 
+    @_patient
     def read(
         self, uri: str, *, version: str | None = None, start: int = 0, length: int | None = None
     ) -> bytes:
@@ -96,6 +130,7 @@ class S3Storage:
             raise changed(uri)
         return content
 
+    @_patient
     def publish(self, uri: str, content: bytes) -> None:
         """One PUT, or above 64 MiB a multipart upload: either way the object appears whole."""
         bucket, key = _split(uri)
@@ -113,6 +148,7 @@ class S3Storage:
                     io.BytesIO(content), **target, ExtraArgs={"ContentType": media_type}, Config=pieces
                 )
 
+    @_patient
     def claim(self, uri: str, content: bytes, version: str | None) -> ObjectInfo | None:
         """Look, PUT under a condition, read back: it is ours if our very bytes are there.
 
@@ -153,6 +189,7 @@ class S3Storage:
                     removed += 1
         return removed
 
+    @_patient
     def delete(self, uri: str) -> None:
         """Remove the object; S3 itself calls it success when there is none."""
         bucket, key = _split(uri)
