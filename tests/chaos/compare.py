@@ -75,13 +75,20 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Output:
-    """All that matters of an output."""
+    """All that matters of an output. `questions` are (uri, part, task) with an answer, `parts` how many a
+    document has."""
 
     keys: Counter[Key]
     texts: dict[Key, str]
-    uris: set[str]
+    questions: set[Key]
+    parts: dict[str, int]
     errors: set[Key]
     counts: dict[str, int] | None
+
+    @property
+    def uris(self) -> set[str]:
+        """The documents that have answers."""
+        return set(self.parts)
 
     @property
     def failed(self) -> dict[str, str]:
@@ -93,19 +100,22 @@ def read_output(place: Place, tasks: tuple[str, ...] = TASKS) -> Output:
     """Everything in it. `counts` is None where the last run did not come to its end."""
     keys: Counter[Key] = Counter()
     texts: dict[Key, str] = {}
-    uris: set[str] = set()
+    questions: set[Key] = set()
+    parts: dict[str, int] = {}
     for task in tasks:
         for row in _rows(place, f"records/task={task}"):
             key = (*(row[name] for name in RECORD_KEY), task)
             keys[key] += 1
             texts[key] = row["text"]
-            uris.add(row["uri"])
+            questions.add((row["uri"], row["part_index"], task))
+            parts[row["uri"]] = row["parts_total"]
     runs = sorted({name.split("/")[1] for name in place.names("_runs")})
     ended = runs and f"_runs/{runs[-1]}/counts.json" in place.names(f"_runs/{runs[-1]}")
     return Output(
         keys,
         texts,
-        uris,
+        questions,
+        parts,
         {_error(row) for row in _rows(place, "errors")},
         json.loads(place.read(f"_runs/{runs[-1]}/counts.json")) if ended else None,
     )
