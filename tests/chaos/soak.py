@@ -86,8 +86,8 @@ def disturb(
             console.print(f"{fault}: {max(0, round(until - time.monotonic()))} s to go")
             if fault in GOES_ON:
                 later = time.monotonic() + rng.uniform(*QUIET_SECONDS)
-                run.until(lambda: time.monotonic() >= later)  # noqa: B023 - called before it changes
-                run.kill()
+                if run.until(lambda: time.monotonic() >= later):  # noqa: B023 - called before it changes
+                    run.kill()
             else:
                 run.wait()
     return done
