@@ -10,7 +10,7 @@ import pyarrow as pa
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipelines.flags import job_of
+from pipelines.flags import job_of, storage_of
 from schemas.errors import JobError, ObjectMissing, categories
 from schemas.job import overlay
 from schemas.rows import ERRORS
@@ -126,15 +126,15 @@ def failed_selection(only: Iterable[str]) -> Selection:
     return Selection(only=ONLY["failed"], categories=_known(only))
 
 
-def last_job(output: str, settings: list[str] | None, options: StorageOptions | None = None) -> JobSpec:
-    """The job of the newest run below an output.
+def last_job(output: str, settings: list[str] | None) -> JobSpec:
+    """The job of the newest run below an output, with `--set` on top.
 
     Raises:
         JobError: there is none, or it had secrets, which are not written down.
         GemstreamError: the output cannot be read.
     """
     root = normalise(output)
-    storage = open_storage(root, options or StorageOptions())
+    storage = open_storage(root, storage_of(settings))
     try:
         runs = [info.uri for info in storage.list(join(root, "_runs")) if info.uri.endswith("/job.yaml")]
     except ObjectMissing:

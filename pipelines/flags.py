@@ -12,6 +12,7 @@ from schemas.errors import JobError
 if TYPE_CHECKING:
     from schemas.job import JobSpec
     from schemas.selection import Selection
+    from schemas.storage import StorageOptions
 
 JobFile = Annotated[
     Path | None, typer.Argument(help="gemstream.yaml; flags on top of it win.", show_default=False)
@@ -77,19 +78,38 @@ def job_of(path: Path | None, flags: dict[str, Any], settings: list[str] | None)
     Raises:
         JobError: it does not hold.
     """
-    import yaml
-
     from schemas.job import load_job, make_job, overlay
 
+    flags = flags | _set(settings)
+    return load_job(path, flags) if path is not None else make_job(overlay({}, flags))
+
+
+def storage_of(settings: list[str] | None) -> StorageOptions:
+    """How a command that needs no job reaches an output: what `--set storage.…` says.
+
+    Raises:
+        JobError: it does not hold.
+    """
+    from schemas.job import make_job, overlay
+
+    given = {key: value for key, value in _set(settings).items() if key.startswith("storage.")}
+    # A job with nothing in it but these, so that a mistake is told as in any other.
+    return make_job(overlay({"input": ".", "output": ".", "tasks": ["ocr"]}, given)).storage
+
+
+def _set(settings: list[str] | None) -> dict[str, Any]:
+    import yaml
+
+    given: dict[str, Any] = {}
     for setting in settings or ():
         key, separator, value = setting.partition("=")
         if not separator:
             raise JobError(f"--set {setting!r}: write it as key=value", key=key)
         try:
-            flags[key.strip()] = yaml.safe_load(value)
+            given[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise JobError(f"--set {setting!r}: no YAML value: {error}", key=key) from error
-    return load_job(path, flags) if path is not None else make_job(overlay({}, flags))
+    return given
 
 
 def selection_of(only: list[str] | None, force: bool, shard: str | None) -> Selection:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pipelines.flags import AsJson, Category, JobFile, OutputOf, Setting, job_of
+from pipelines.flags import AsJson, Category, JobFile, OutputOf, Setting, job_of, storage_of
 
 if TYPE_CHECKING:
     from pipelines.report import RunReport
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def errors(
     output: OutputOf,
     category: Category = None,
+    setting: Setting = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what failed and is not made good yet: how much of each category, and which documents."""
@@ -22,7 +23,7 @@ def errors(
 
     from pipelines.failures import read_failures
 
-    found = read_failures(output, category or ())
+    found = read_failures(output, category or (), storage_of(setting))
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:
@@ -50,11 +51,11 @@ def retry(
     show(run_job(job, selection=failed_selection(category or ())), as_json)
 
 
-def gc(output: OutputOf) -> None:
+def gc(output: OutputOf, setting: Setting = None) -> None:
     """Remove what runs that died left behind: half-written files and uploads, lists nobody reads."""
     from pipelines.leftovers import remove_leftovers
 
-    typer.echo(f"{remove_leftovers(output)} leftovers removed")
+    typer.echo(f"{remove_leftovers(output, storage_of(setting))} leftovers removed")
 
 
 def show(report: RunReport, as_json: bool) -> None:

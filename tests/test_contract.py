@@ -9,6 +9,7 @@ from typing import get_type_hints
 
 import pytest
 
+from schemas.errors import categories
 from schemas.rows import PartKind
 from schemas.tasks import TASKS, task_class
 from tests.conftest import ROOT
@@ -38,6 +39,17 @@ def test_every_expander_makes_one_kind_of_part(kind: str) -> None:
     expander = resolve(EXPANDERS, kind, "expander")
     assert expander.part_kind in set(PartKind)
     assert expander.media_types and expander.chunk > 0
+
+
+NEVER_WRITTEN = set(
+    "job internal answer engine_unavailable draining interrupted lease_lost cluster_lost".split()
+)
+"""Categories of what ends a run or never leaves it; the rest may stand in `errors/`."""
+
+
+def test_the_readme_says_what_every_category_means() -> None:
+    operate = (ROOT / "README.md").read_text().partition("What an error's category says.")[2]
+    assert [name for name in sorted(categories() - NEVER_WRITTEN) if f"`{name}`" not in operate] == []
 
 
 def tracked() -> list[Path]:

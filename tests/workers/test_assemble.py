@@ -3,107 +3,31 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from schemas.documents import DOCUMENT_ROWS, documents_schema
 from schemas.rows import ERRORS, records_schema, with_attributes
-from workers.assemble import ERROR_COLUMNS, RECORD_COLUMNS, assemble
+from tests.workers.documents import (
+    ATTRIBUTES,
+    BOTH,
+    NOW,
+    TASKS,
+    assembled,
+    clip,
+    fault,
+    gap,
+    identity,
+    page,
+    unanswered,
+)
+from workers.assemble import assemble
 from workers.sinks.parquet import encode
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-ATTRIBUTES = pa.struct([("customer", pa.string()), ("priority", pa.int32())])
-NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-TASKS = {"page": ("ocr",), "audio": ("transcribe",)}
-BOTH = {"page": ("extract", "ocr")}
-
-
-def identity(document: int) -> dict[str, Any]:
-    """Which document it is."""
-    return {"document_id": f"{document:032x}", "uri": f"s3://lake/{document}", "version": "v1"}
-
-
-def page(document: int, part: int, text: str | None = None, total: int = 3, **values: Any) -> dict[str, Any]:
-    """A record of a page."""
-    return {
-        **identity(document),
-        "media_type": "application/pdf",
-        "part_index": part,
-        "parts_total": total,
-        "part_kind": "page",
-        "fingerprint": "f" * 32,
-        "text": f"page {part}" if text is None else text,
-        "prompt_tokens": 100,
-        "output_tokens": 10,
-        "seconds": 0.5,
-        "document_metadata": '{"title":"x"}',
-        "answered_at": NOW,
-        "run_id": "run-1",
-    } | values
-
-
-def clip(document: int, part: int, text: str, **values: Any) -> dict[str, Any]:
-    """A record of ten seconds of audio."""
-    times = {"start_seconds": part * 10.0, "end_seconds": part * 10.0 + 9.5}
-    return page(document, part, text, media_type="audio/flac", part_kind="audio", **times | values)
-
-
-def fault(document: int, part: int | None = None, task: str | None = None, **values: Any) -> dict[str, Any]:
-    """An error of a document that was opened, unless `total` is null."""
-    total = values.pop("total", 3)
-    return {
-        **identity(document),
-        "media_type": "application/pdf",
-        "part_index": part,
-        "parts_total": total,
-        "part_kind": None if total is None else "page",
-        "task": task,
-        "stage": "expand",
-        "category": "corrupt",
-        "message": "no page tree",
-        "answered_at": NOW,
-    } | values
-
-
-def assembled(
-    records: Mapping[str, Sequence[dict[str, Any]]],
-    errors: Sequence[dict[str, Any]] = (),
-    tasks: Mapping[str, Sequence[str]] = TASKS,
-    attributes: pa.DataType | None = None,
-) -> list[dict[str, Any]]:
-    """The rows, maps as dicts, once they are of the schema; of the columns that are to be read alone."""
-    more = [] if attributes is None else ["attributes"]
-    schema = records_schema(None, attributes)
-    read = {
-        task: pa.Table.from_pylist(list(rows), schema=schema).select([*RECORD_COLUMNS, *more])
-        for task, rows in records.items()
-    }
-    failed = pa.Table.from_pylist(list(errors), schema=with_attributes(ERRORS, attributes))
-    table = assemble(read, failed.select([*ERROR_COLUMNS, *more]), tasks, "run-2", attributes)
-    assert table.schema.equals(documents_schema(attributes), check_metadata=True)
-    table.validate(full=True)
-    rows: list[dict[str, Any]] = table.to_pylist(maps_as_pydicts="strict")
-    assert [row["document_id"] for row in rows] == sorted(row["document_id"] for row in rows)
-    return rows
-
-
-def gap(part: Any, task: Any, category: Any = "corrupt", message: Any = "no page tree") -> dict[str, Any]:
-    """An entry of `missing`."""
-    return {"part_index": part, "task": task, "category": category, "message": message}
-
-
-def unanswered(part: int, task: str) -> dict[str, Any]:
-    """The entry of an answer that nothing is known of."""
-    return gap(part, task, "unanswered", "there is neither an answer nor an error")
 
 
 def test_pages_come_in_any_order_and_leave_in_theirs() -> None:
@@ -347,78 +271,3 @@ def test_duckdb_and_pandas_read_it(tmp_path: Path) -> None:
 def test_the_key_and_the_status_are_never_null() -> None:
     assert DOCUMENT_ROWS.names[:3] == list(identity(1))
     assert not any(DOCUMENT_ROWS.field(name).nullable for name in (*identity(1), "status"))
-
-
-KEYS = st.tuples(st.none() | st.integers(0, 3), st.none() | st.sampled_from(["extract", "ocr", "caption"]))
-DOCUMENT = st.fixed_dictionaries(
-    {
-        "kind": st.sampled_from(["page", "audio"]),
-        "total": st.integers(1, 4),
-        "answers": st.dictionaries(KEYS, st.sampled_from(["", "text"]), max_size=8),
-        "errors": st.sets(KEYS, max_size=4),
-    }
-)
-
-
-@settings(deadline=None, max_examples=100)
-@given(
-    st.lists(DOCUMENT, max_size=4),
-    st.lists(st.sampled_from(["caption", "extract", "ocr"]), min_size=1, unique=True),
-    st.randoms(use_true_random=False),
-)
-def test_answers_and_gaps_are_what_is_owed(
-    documents: list[dict[str, Any]], asked: list[str], chance: random.Random
-) -> None:
-    """And no entry of `missing` is without a gap, and every text has its parts in order."""
-    records: dict[str, list[dict[str, Any]]] = {"caption": [], "extract": [], "ocr": []}
-    errors: list[dict[str, Any]] = []
-    for number, made in enumerate(documents):
-        record = clip if made["kind"] == "audio" else page
-        made["grid"] = {(part, task) for part in range(made["total"]) for task in asked}
-        for (part, task), text in made["answers"].items():
-            if (part, task) in made["grid"]:
-                said = text and f"{task} of {part}"
-                records[task].append(record(number, part, said, total=made["total"]))
-        for part, task in made["errors"]:
-            errors.append(fault(number, part, task, total=made["total"], part_kind=made["kind"]))
-    for rows in (errors, *records.values()):
-        chance.shuffle(rows)
-
-    tasks = {"page": tuple(asked), "audio": tuple(asked)}
-    found = {row["document_id"]: row for row in assembled(records, errors, tasks)}
-    named = {row["document_id"] for rows in (errors, *records.values()) for row in rows}
-    assert set(found) == named
-    for number, made in enumerate(documents):
-        row = found.get(identity(number)["document_id"])
-        if row is None:
-            continue
-        answered = made["grid"] & made["answers"].keys()
-        open_ = made["grid"] - answered
-        covered = [
-            {
-                (part, task)
-                for part, task in open_
-                if each["part_index"] in (None, part) and each["task"] in (None, task)
-            }
-            for each in row["missing"]
-        ]
-        assert all(covered)
-        assert (row["answers"], row["owed"]) == (len(answered), len(made["grid"]))
-        assert row["answers"] + len(set().union(*covered)) == row["owed"]
-        expected = "ok" if answered == made["grid"] else "partial" if answered else "failed"
-        assert row["status"] == expected
-        between = " " if made["kind"] == "audio" else "\n\n"
-        assert row["texts"] == {
-            task: between.join(
-                f"{task} of {part}"
-                for part in range(4)
-                if (part, task) in answered and made["answers"][part, task]
-            )
-            for task in sorted({task for _, task in answered})
-        }
-        assert list(row["texts"]) == sorted(row["fingerprints"])
-        if made["kind"] == "audio":
-            said_ = sum(bool(made["answers"][each]) for each in answered)
-            assert len(row["segments"]) == said_
-        else:
-            assert row["segments"] is None
