@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -103,10 +104,9 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     meter = ray.remote(**here())(MeterActor).remote()
     journal = ray.remote(**here())(JournalActor).remote()
     graph = build(plan, feed, MeterHandle(meter), JournalHandle(journal), size(plan))
-    publisher = Publisher(plan, graph)
     tally, progress = Tally(), Progress(console)
     files, written, stopped = 0, 0, None
-    with interrupts() as interrupt, progress.shown():
+    with interrupts() as interrupt, progress.shown(), closing(Publisher(plan, graph)) as publisher:
         drain = Drain(interrupt, publisher, plan.job.limits.drain_seconds)
         for group in publisher.results(TICK_SECONDS):
             lease.check()
