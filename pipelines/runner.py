@@ -17,7 +17,7 @@ from pipelines.audit import Audit, audit
 from pipelines.cluster import cluster, here, unwrapped
 from pipelines.feed import close_list, read_list
 from pipelines.holdings import read_holdings, settled_down
-from pipelines.interrupt import Interrupt, interrupts
+from pipelines.interrupt import Interrupt, interrupted_anywhere, interrupts
 from pipelines.lease import Lease
 from pipelines.occupancy import refuse_foreign_output
 from pipelines.plan import Plan, make_plan
@@ -60,7 +60,11 @@ def run(job: JobSpec, console: Console | None = None, selection: Selection | Non
         GemstreamError: the source, the output or the engines failed; what was published stays, and the same
             command goes on from there.
     """
-    console = console or Console(stderr=True)
+    with interrupted_anywhere():
+        return _run(job, console or Console(stderr=True), selection)
+
+
+def _run(job: JobSpec, console: Console, selection: Selection | None) -> RunReport:
     source = source_of(job)
     # Everything that can be refused is refused before Ray starts, which takes seconds.
     first = make_plan(job, source.attributes, job.engine.gpus or 0.0, selection)
