@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +37,8 @@ def cluster() -> Iterator[None]:
         return
     quiet = {"log_to_driver": log.isEnabledFor(logging.DEBUG), "logging_level": logging.ERROR}
     if "RAY_ADDRESS" in os.environ:
-        ray.init(**quiet)
+        with _sigterm_kept():
+            ray.init(**quiet)
         try:
             yield
         finally:
@@ -56,7 +59,9 @@ def _own(quiet: dict[str, Any]) -> Iterator[None]:
     myself = psutil.Process()
     others = set(myself.children())
     # "local": another Ray of this machine, or the stale address of one, is not ours to join.
-    ray.init("local", num_cpus=max(LOGICAL_CPUS, os.cpu_count() or 1), include_dashboard=False, **quiet)
+    cpus = max(LOGICAL_CPUS, os.cpu_count() or 1)
+    with _sigterm_kept():
+        ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
     roots = [child for child in myself.children() if child not in others]
     try:
         yield
@@ -67,6 +72,15 @@ def _own(quiet: dict[str, Any]) -> Iterator[None]:
         for process in left:
             process.kill()
         psutil.wait_procs(left, timeout=END_SECONDS)
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Whoever handled SIGTERM before Ray starts handles it afterwards: Ray's own way is to exit with 15."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def unwrapped(error: BaseException) -> GemstreamError:

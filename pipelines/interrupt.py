@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from schemas.errors import Interrupted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,10 +41,29 @@ def interrupts() -> Iterator[Interrupt]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    # Entered after Ray has started, which takes SIGTERM for itself.
     before = {number: signal.signal(number, note) for number in SIGNALS}
     try:
         yield interrupt
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def interrupted_anywhere() -> Iterator[None]:
+    """Within it a signal that finds no `interrupts` around it, or is the second, ends the run as the first
+    one does: by an error that says how to go on.
+
+    Raises:
+        Interrupted: instead of KeyboardInterrupt, and of the SystemExit by which Ray answers SIGTERM while
+            it starts: an exit code of 15 without a word.
+    """
+    message = "a signal ended the run at once; what is written stays, run the same command to go on"
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(message) from error
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:
+            raise
+        raise Interrupted(message) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ WRITERS = 4
 RETRIES = 5
 LAST_WRITE_SECONDS = 60.0
 """For the last group of an interrupted run; Kubernetes gives a pod 30 s by default, a laptop waits."""
+END_SECONDS = 10.0
+"""For a dataset that is left to end: one round of its scheduling, some milliseconds on an idle machine."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Publisher:
         self._since = 0.0
         self._writing: list[Any] = []
         self._stop = threading.Event()
+        self._pumping = threading.Thread(target=self._pump, name="pump", daemon=True)
 
     def results(self, tick: float) -> Iterator[Published | None]:
         """Published groups; None at least every `tick` seconds, so that the caller can look around.
@@ -80,8 +84,7 @@ class Publisher:
         Raises:
             Exception: what ended the dataset, after everything that had arrived is published.
         """
-        pump = threading.Thread(target=self._pump, name="pump", daemon=True)
-        pump.start()
+        self._pumping.start()
         try:
             fault = yield from self._pulled(tick)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -101,6 +104,24 @@ class Publisher:
     def stop(self) -> None:
         """Take nothing more from the dataset; what has arrived is still published."""
         self._stop.set()
+
+    def close(self) -> None:
+        """End the dataset, if it has not ended. To be called before Ray is.
+
+        A dataset that was left has a thread that goes on scheduling; when it asks a Ray that has been shut
+        down, Ray ends the process on the spot: exit code 1, without a word, whatever the run came to.
+        """
+        self.stop()
+        # Nothing public ends a dataset that another thread waits for; left alone, its last reference does.
+        name = f"StreamingExecutor-{self._dataset.get_dataset_id()}"
+        executors: list[Any] = [thread for thread in threading.enumerate() if thread.name == name]
+        for executor in executors:
+            executor.shutdown(force=False)
+            executor.join(END_SECONDS)
+        deadline = time.monotonic() + END_SECONDS
+        while self._pumping.is_alive() and time.monotonic() < deadline:
+            with suppress(queue.Empty):  # it may wait for room
+                self._arrived.get(timeout=0.05)
 
     def _pulled(self, tick: float) -> Generator[Published | None, None, BaseException | None]:
         """Take what arrives until the dataset ends; returns what ended it, if anything did."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from pipelines.audit import Audit, audit
 from pipelines.cluster import cluster, here, unwrapped
 from pipelines.feed import close_list, read_list
 from pipelines.holdings import read_holdings, settled_down
-from pipelines.interrupt import Interrupt, interrupts
+from pipelines.interrupt import Interrupt, interrupted_anywhere, interrupts
 from pipelines.lease import Lease
 from pipelines.occupancy import refuse_foreign_output
 from pipelines.plan import Plan, make_plan
@@ -59,7 +60,11 @@ def run(job: JobSpec, console: Console | None = None, selection: Selection | Non
         GemstreamError: the source, the output or the engines failed; what was published stays, and the same
             command goes on from there.
     """
-    console = console or Console(stderr=True)
+    with interrupted_anywhere():
+        return _run(job, console or Console(stderr=True), selection)
+
+
+def _run(job: JobSpec, console: Console, selection: Selection | None) -> RunReport:
     source = source_of(job)
     # Everything that can be refused is refused before Ray starts, which takes seconds.
     first = make_plan(job, source.attributes, job.engine.gpus or 0.0, selection)
@@ -103,10 +108,9 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     meter = ray.remote(**here())(MeterActor).remote()
     journal = ray.remote(**here())(JournalActor).remote()
     graph = build(plan, feed, MeterHandle(meter), JournalHandle(journal), size(plan))
-    publisher = Publisher(plan, graph)
     tally, progress = Tally(), Progress(console)
     files, written, stopped = 0, 0, None
-    with interrupts() as interrupt, progress.shown():
+    with interrupts() as interrupt, progress.shown(), closing(Publisher(plan, graph)) as publisher:
         drain = Drain(interrupt, publisher, plan.job.limits.drain_seconds)
         for group in publisher.results(TICK_SECONDS):
             lease.check()

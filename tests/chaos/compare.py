@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,6 +83,7 @@ class Output:
     texts: dict[Key, str]
     questions: set[Key]
     parts: dict[str, int]
+    answered: dict[Key, datetime]
     errors: set[Key]
     counts: dict[str, int] | None
 
@@ -102,6 +104,7 @@ def read_output(place: Place, tasks: tuple[str, ...] = TASKS) -> Output:
     texts: dict[Key, str] = {}
     questions: set[Key] = set()
     parts: dict[str, int] = {}
+    answered: dict[Key, datetime] = {}
     for task in tasks:
         for row in _rows(place, f"records/task={task}"):
             key = (*(row[name] for name in RECORD_KEY), task)
@@ -109,6 +112,7 @@ def read_output(place: Place, tasks: tuple[str, ...] = TASKS) -> Output:
             texts[key] = row["text"]
             questions.add((row["uri"], row["part_index"], task))
             parts[row["uri"]] = row["parts_total"]
+            answered[key] = row["answered_at"]
     runs = sorted({name.split("/")[1] for name in place.names("_runs")})
     ended = runs and f"_runs/{runs[-1]}/counts.json" in place.names(f"_runs/{runs[-1]}")
     return Output(
@@ -116,6 +120,7 @@ def read_output(place: Place, tasks: tuple[str, ...] = TASKS) -> Output:
         texts,
         questions,
         parts,
+        answered,
         {_error(row) for row in _rows(place, "errors")},
         json.loads(place.read(f"_runs/{runs[-1]}/counts.json")) if ended else None,
     )
@@ -131,6 +136,20 @@ def assert_lawful(output: Output) -> None:
     assert output.counts is not None, "the last run wrote no counts.json"
     counts = dict(output.counts)
     assert counts.pop("listed") == sum(counts.values()), output.counts
+
+
+def assert_begun(output: Output, quiet: Output, said: str = "") -> None:
+    """What a run that was ended before its end has written is a part of what a quiet run writes."""
+    assert output.counts is None, f"a run that did not end says that it did ({said})"
+    assert output.keys and set(output.keys.values()) == {1}, said
+    assert output.keys < quiet.keys and output.texts.items() <= quiet.texts.items(), said
+    assert output.errors <= quiet.errors, f"errors of the run's end ({said}): {output.errors - quiet.errors}"
+
+
+def assert_not_asked_again(output: Output, before: Output) -> None:
+    """What was answered has the answer that it had."""
+    again = [key for key, moment in before.answered.items() if output.answered[key] != moment]
+    assert not again, f"{len(again)} of {len(before.answered)} were asked again: {again[:5]}"
 
 
 def assert_same(output: Output, quiet: Output, said: str = "") -> None:
