@@ -113,7 +113,7 @@ def read_output(place: Place, tasks: tuple[str, ...] = TASKS) -> Output:
             questions.add((row["uri"], row["part_index"], task))
             parts[row["uri"]] = row["parts_total"]
             answered[key] = row["answered_at"]
-    runs = sorted({name.split("/")[1] for name in place.names("_runs")})
+    runs = sorted(name.split("/")[1] for name in place.names("_runs") if name.endswith("/job.yaml"))
     ended = runs and f"_runs/{runs[-1]}/counts.json" in place.names(f"_runs/{runs[-1]}")
     return Output(
         keys,
