@@ -15,7 +15,6 @@ from pipelines.holdings import names_of
 from pipelines.ledger import completeness
 from pipelines.sweep import doubles, remove_rows
 from schemas.documents import documents_schema
-from schemas.errors import StorageUnavailable
 from schemas.ids import digest
 from schemas.rows import ERRORS, records_schema, with_attributes
 from workers.assemble import ERROR_COLUMNS, RECORD_COLUMNS
@@ -60,7 +59,7 @@ def assemble(plan: Plan, holdings: Holdings, listed: pa.Table, settled: pa.Table
 
     old, files = _rows_there(plan)
     due = _due(holdings, listed, settled, old, plan)
-    task = ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=[StorageUnavailable])(write_group)
+    task = ray.remote(num_cpus=1, max_retries=RETRIES)(write_group)
     written = ray.get([task.remote(plan, *group) for group in _groups(holdings, due)])
     places = pa.array([place for place, file in enumerate(files) if file.uri in set(written)], pa.int32())
     # A file of that name is the new one now.

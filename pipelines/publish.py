@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import ray
 
-from schemas.errors import StorageUnavailable
 from workers.registry import SINKS, resolve
 from workers.tally import summarise, totals
 
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 WRITERS = 4
 """Groups being written at once; beyond it the pump waits, and Ray Data holds back the engines."""
 RETRIES = 5
+"""Of a group whose worker was lost. A store that is away is waited for by the storage itself, and a disk
+that is full is full at every try; Ray's own retries of errors would print each with its trace."""
 LAST_WRITE_SECONDS = 60.0
 """For the last group of an interrupted run; Kubernetes gives a pod 30 s by default, a laptop waits."""
 END_SECONDS = 10.0
@@ -44,7 +45,7 @@ class Published:
     totals: dict[str, Any]
 
 
-@ray.remote(num_cpus=0.1, max_retries=RETRIES, retry_exceptions=[StorageUnavailable])
+@ray.remote(num_cpus=0.1, max_retries=RETRIES)
 def write_group(plan: Plan, *blocks: pa.Table) -> Published:
     """Write one group of outcomes through the job's sink."""
     outcomes = pa.concat_tables(blocks)

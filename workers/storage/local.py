@@ -38,6 +38,7 @@ _MISSING = {
     errno.ENXIO: "it is a pipe, socket or device",
     errno.ENAMETOOLONG: "the name is longer than the file system takes",
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 _ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
@@ -303,4 +304,5 @@ def _ours(uri: str, what: str, error: OSError) -> GemstreamError:
         return ObjectMissing(f"{uri} cannot be {what}: {_MISSING[error.errno]}{hint}")
     if error.errno in _DENIED:
         return AccessDenied(f"{uri} cannot be {what} ({reason}); let user id {os.getuid()} in")
-    return StorageUnavailable(f"{uri} cannot be {what}: {reason}")
+    hint = "; make room, and the same command goes on from there" if error.errno in _FULL else ""
+    return StorageUnavailable(f"{uri} cannot be {what}: {reason}{hint}")
