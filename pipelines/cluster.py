@@ -60,10 +60,14 @@ def _own(quiet: dict[str, Any]) -> Iterator[None]:
     others = set(myself.children())
     # "local": another Ray of this machine, or the stale address of one, is not ours to join.
     cpus = max(LOGICAL_CPUS, os.cpu_count() or 1)
-    with _sigterm_kept():
-        ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
-    roots = [child for child in myself.children() if child not in others]
+    roots: list[psutil.Process] = []
     try:
+        try:
+            with _sigterm_kept():
+                ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
+        finally:
+            # Of a start that is cut short by a signal, too: Ray forgets what it had begun.
+            roots = [child for child in myself.children() if child not in others]
         yield
     finally:
         family = [member for root in roots for member in _tree(root)]
