@@ -186,3 +186,14 @@ def test_leftovers_of_dead_runs_go(tmp_path: Path) -> None:
     dead.write_bytes(b"PAR1")
     assert "2 leftovers removed" in gemstream("gc", str(output)).stdout
     assert sorted(path for path in output.rglob("*") if path.is_file()) == kept
+
+
+def test_a_run_that_stops_because_too_much_fails_says_so(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for index in range(400):
+        (source / f"{index:03d}.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    flags = ["-i", str(source), "-o", str(tmp_path / "out"), "-t", "caption", "--set", "sink.rows=50", *FAULT]
+    done = gemstream("run", *flags)
+    assert done.returncode == 3, done.stderr
+    assert "limits.failed_share" in done.stdout and "Traceback" not in done.stderr
