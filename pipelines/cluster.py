@@ -96,13 +96,13 @@ def unwrapped(error: BaseException) -> GemstreamError:
     from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
 
     lost = (RayActorError, NodeDiedError, ObjectLostError, WorkerCrashedError)
-
     inner: BaseException | None = error
     while inner is not None:
         cause = getattr(inner, "cause", None)  # Ray's wrapper is of the wrapped error's class, too
         if isinstance(inner, GemstreamError) and cause is None:
             return inner
-        if isinstance(inner, lost):
+        # An actor that never came up has a reason, which is in Ray's text.
+        if isinstance(inner, lost) and not getattr(inner, "actor_init_failed", False):
             return ClusterLost(
                 f"a part of the cluster was lost ({type(inner).__name__}); what is written stays, the same "
                 "command goes on from there"
