@@ -130,6 +130,7 @@ def tell(folder: Path) -> None:
     print(f"\nEverything is in {shown}/:")
     for path, what in (
         ("records", "one row per answer, a folder per task"),
+        ("documents", "one row per document: its text, and what is missing of it"),
         ("errors", "one row per failure: two of the examples are broken on purpose"),
         ("_runs", "the job as it ran, its counts and its report"),
     ):

@@ -102,6 +102,22 @@ def test_all_files_of_a_task_have_one_schema_and_pandas_opens_them(main_run: Mai
             assert len(pd.read_parquet(io.BytesIO(body))) > 0
 
 
+def test_every_document_has_a_row_with_its_parts_in_order(main_run: MainRun) -> None:
+    rows = pq.read_table(main_run.copy / "documents").to_pylist(maps_as_pydicts="strict")
+    documents = {row["uri"].removeprefix(main_run.store.url("")): row for row in rows}
+    assert len(documents) == len(rows)
+    broken = {name for name, entry in main_run.truth.items() if entry["media"] == "broken"}
+    assert set(documents) == set(main_run.truth)
+    assert {name for name, row in documents.items() if row["status"] != "ok"} == broken
+    for task, between in (("ocr", "\n\n"), ("transcribe", " ")):
+        parts: dict[str, list[str]] = {}
+        for row in main_run.table(f"records/task={task}").to_pylist():
+            parts.setdefault(row["name"], []).append(row["text"])
+        assert parts
+        for name, texts in parts.items():
+            assert documents[name]["texts"][task] == between.join(filter(None, texts)), name
+
+
 def test_a_second_run_asks_nothing_again(main_run: MainRun, run_job: RunJob) -> None:
     again = run_job(main_run.job)
     assert again.counts.listed == main_run.report.counts.listed
