@@ -8,7 +8,7 @@ import psutil
 import pytest
 import yaml
 
-from deploy.demo.documents import EXAMPLES
+from deploy.demo.documents import make_examples
 from tests.chaos.compare import Folder, assert_lawful, part_files, read_output
 from tests.chaos.process import Run, assert_gone, gone, started
 from tests.fixtures.runs import GEMMA3
@@ -19,6 +19,8 @@ ENGINE = "VLLM::EngineCore"
 FOLDERS = ("photos/*", "shapes/*", "scans/*")
 """More documents than travel together, so that some are answered while others wait."""
 TASKS = ("ocr", "caption")
+SEEDS = ("chaos-1", "chaos-2", "chaos-3")
+"""Of three sets of documents: an idle machine has answered one before it can be disturbed."""
 
 
 def engines(run: Run) -> list[psutil.Process]:
@@ -35,10 +37,12 @@ def _title(process: psutil.Process) -> str:
 
 def test_an_engine_killed_in_mid_run_is_replaced(tmp_path: Path) -> None:
     place = Folder(tmp_path / "output")
+    for seed in SEEDS:
+        make_examples(tmp_path / "lake" / seed, seed)
     job = tmp_path / "job.yaml"
     values = {
-        "input": str(EXAMPLES),
-        "include": list(FOLDERS),
+        "input": str(tmp_path / "lake"),
+        "include": [f"*/{pattern}" for pattern in FOLDERS],
         "output": str(place.path),
         "tasks": [{"task": "ocr", "max_tokens": 64}, {"task": "caption", "max_tokens": 32}],
         "models": {"vision": str(GEMMA3)},
@@ -57,7 +61,7 @@ def test_an_engine_killed_in_mid_run_is_replaced(tmp_path: Path) -> None:
         assert run.wait() == 0, run.said
     output = read_output(place, TASKS)
     assert_lawful(output)
-    names = [path for pattern in FOLDERS for path in EXAMPLES.glob(pattern)]
+    names = [path for pattern in FOLDERS for path in (tmp_path / "lake").glob(f"*/{pattern}")]
     assert output.counts is not None
     assert output.counts["ok"] == output.counts["listed"] == len(names), run.said
     assert not output.errors, "no document is blamed for the engine's death"
