@@ -12,7 +12,6 @@ from schemas.rows import Status
 TALLY = pa.schema(
     [
         pa.field("document_id", pa.string()),
-        pa.field("uri", pa.string()),
         pa.field("media_type", pa.string()),
         pa.field("expected", pa.int64()),
         *(pa.field(status.value, pa.int64()) for status in Status),
@@ -26,15 +25,13 @@ def summarise(outcomes: pa.Table) -> pa.Table:
         status.value: pc.if_else(pc.equal(outcomes["status"], status.value), outcomes["settled"], 0)
         for status in Status
     }
-    facts = {name: outcomes[name] for name in ("document_id", "uri", "media_type", "expected")}
+    facts = {name: outcomes[name] for name in ("document_id", "media_type", "expected")}
     grouped = (
         pa.table({**facts, **settled})
         .group_by("document_id")
-        .aggregate(
-            [("uri", "min"), ("media_type", "min"), ("expected", "max"), *((name, "sum") for name in settled)]
-        )
+        .aggregate([("media_type", "min"), ("expected", "max"), *((name, "sum") for name in settled)])
     )
-    columns = {"document_id": grouped["document_id"], "uri": grouped["uri_min"]}
+    columns = {"document_id": grouped["document_id"]}
     columns |= {"media_type": grouped["media_type_min"], "expected": grouped["expected_max"]}
     columns |= {name: grouped[f"{name}_sum"] for name in settled}
     return pa.table({field.name: columns[field.name].cast(field.type) for field in TALLY}, TALLY)
