@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import ClusterLost, GemstreamError
@@ -80,11 +81,32 @@ def _own(quiet: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """Whoever handled SIGTERM before Ray starts handles it afterwards: Ray's own way is to exit with 15."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(before) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    """Whoever handled SIGTERM before Ray starts handles it afterwards: Ray's own way is to exit with 15.
+
+    One that comes while Ray forks finds its handler in a fork hook, whose exceptions Python drops. The
+    wakeup descriptor is told of it all the same.
+
+    Raises:
+        SystemExit: with SIGTERM as its code, as Ray raises it, if one came.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    heard, told = socket.socketpair()
+    with heard, told:
+        heard.setblocking(False)
+        told.setblocking(False)
+        before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            if callable(handler):
+                signal.signal(signal.SIGTERM, handler)
+        with suppress(BlockingIOError):  # nothing came
+            if signal.SIGTERM in heard.recv(4096):
+                raise SystemExit(signal.SIGTERM)
 
 
 def unwrapped(error: BaseException) -> GemstreamError:

@@ -54,11 +54,19 @@ def interrupted_anywhere() -> Iterator[None]:
     """Within it a signal that finds no `interrupts` around it, or is the second, ends the run as the first
     one does: by an error that says how to go on.
 
+    SIGTERM raises SystemExit with its number as the code, which is Ray's own way while Ray starts.
+
     Raises:
-        Interrupted: instead of KeyboardInterrupt, and of the SystemExit by which Ray answers SIGTERM while
-            it starts: an exit code of 15 without a word.
+        Interrupted: instead of KeyboardInterrupt and of that SystemExit.
     """
+
+    def leave(number: int, frame: Any) -> None:
+        raise SystemExit(number)
+
     message = "a signal ended the run at once; what is written stays, run the same command to go on"
+    before: Any = None
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGTERM, leave)
     try:
         yield
     except KeyboardInterrupt as error:
@@ -67,3 +75,6 @@ def interrupted_anywhere() -> Iterator[None]:
         if error.code != signal.SIGTERM:
             raise
         raise Interrupted(message) from error
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)

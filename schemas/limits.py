@@ -30,6 +30,12 @@ class Limits(BaseModel):
     request_seconds: float = Field(
         600, gt=0, description="Wall seconds of one request, its queueing excluded."
     )
+    # A step of 8,192 prompt tokens through a 4B model takes two cores some minutes, and a GPU under a second.
+    heartbeat_seconds: float = Field(
+        300,
+        gt=0,
+        description="Wall seconds an engine may take no step while requests wait, or its worker not stir.",
+    )
     drain_seconds: float = Field(
         20, ge=0, description="Wall seconds a run that is told to end waits for what is in flight."
     )

@@ -29,6 +29,7 @@ from workers.prompt import Ask, Rung, build
 from workers.registry import ENGINES, resolve
 from workers.supervise import Supervisor
 from workers.validate import Answer, validate
+from workers.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -75,7 +76,11 @@ class Infer:
         engine = resolve(ENGINES, recipe.engine, "engine")(recipe.config)
         # Half as many again as decode together, so that a finished row's place is never empty.
         places = recipe.config.max_num_seqs + recipe.config.max_num_seqs // 2
-        self._supervisor = Supervisor(engine, places, recipe.limits.request_seconds, journal)
+        limits = recipe.limits
+        self._supervisor = Supervisor(
+            engine, places, limits.request_seconds, limits.heartbeat_seconds, journal
+        )
+        self._watchdog = Watchdog(limits.heartbeat_seconds)
 
     async def __call__(self, parts: pa.Table) -> AsyncIterator[pa.Table]:
         """PARTS to OUTCOMES, one row per (part, task); rows with a status pass as they are.
@@ -97,7 +102,8 @@ class Infer:
                     sources.append(row)
         if self._meter is not None:
             self._meter.add("asked", done=len(jobs))
-        said = await self._gathered(jobs)
+        with self._watchdog.working():
+            said = await self._gathered(jobs)
         # A run that is being ended asks no more; of what was not asked there is nothing to say.
         sources = [source for source, answer in zip(sources, said, strict=True) if answer is not None]
         answers = [answer for answer in said if answer is not None]
@@ -114,7 +120,7 @@ class Infer:
     async def _gathered(
         self, jobs: list[Coroutine[Any, Any, dict[str, Any] | None]]
     ) -> list[dict[str, Any] | None]:
-        """What the jobs return, listening meanwhile for the end of the run."""
+        """What the jobs return; meanwhile this worker says that it stirs, and hears whether the run ends."""
         listening = asyncio.create_task(self._listen())
         try:
             return await asyncio.gather(*jobs)
@@ -122,8 +128,10 @@ class Infer:
             listening.cancel()
 
     async def _listen(self) -> None:
-        while self._meter is not None and not self._supervisor.draining:
-            self._supervisor.draining = await asyncio.to_thread(self._meter.draining)
+        while True:
+            self._watchdog.feed()
+            if self._meter is not None and not self._supervisor.draining:
+                self._supervisor.draining = await asyncio.to_thread(self._meter.draining)
             await asyncio.sleep(LISTEN_SECONDS)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ everyone else is answered by the engine that was started in its place.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -81,15 +82,22 @@ class Supervisor:
             nothing left to ask loads no model; restarts it when it dies; closes it.
         concurrency: requests inside the engine at once.
         request_seconds: wall seconds one request may take, its wait for a place excluded.
+        heartbeat_seconds: wall seconds the engine may take no step while a request is in flight.
         journal: where suspects are named, in case the next one takes this very process down.
     """
 
     def __init__(
-        self, engine: Engine, concurrency: int, request_seconds: float, journal: Journal | None = None
+        self,
+        engine: Engine,
+        concurrency: int,
+        request_seconds: float,
+        heartbeat_seconds: float = math.inf,
+        journal: Journal | None = None,
     ) -> None:
         self._journal = journal
         self._engine = engine
         self._seconds = request_seconds
+        self._heartbeat = heartbeat_seconds
         self._places = asyncio.Semaphore(concurrency)
         self._gate = Gate()
         self._reviving = asyncio.Lock()
@@ -175,20 +183,39 @@ class Supervisor:
 
     async def _timed(self, request: Request) -> Response:
         began = time.monotonic()
+        asking = asyncio.ensure_future(self._engine.generate(request))
         try:
-            async with asyncio.timeout(self._seconds):
-                response = await self._engine.generate(request)
-            return replace(response, seconds=time.monotonic() - began)
-        except TimeoutError as error:
-            if self._last_answer >= began:
-                raise RequestTimeout(
-                    f"no answer in {self._seconds:g} s (limits.request_seconds) while others were answered",
-                    limit="limits.request_seconds",
-                ) from error
-            # Nothing at all came back for that long: it is the engine that hangs.
+            while not asking.done():
+                await asyncio.wait({asking}, timeout=self._patience(request, began))
+        finally:
+            asking.cancel()  # of one that is done, nothing
+        return replace(asking.result(), seconds=time.monotonic() - began)
+
+    def _patience(self, request: Request, began: float) -> float:
+        """Seconds for which there is nothing to do but to wait for the answer.
+
+        Raises:
+            RequestTimeout: it has had its time, and others were answered meanwhile.
+            EngineUnavailable: it is the engine that hangs.
+        """
+        now = time.monotonic()
+        pulse = self._engine.pulse()
+        beats = math.inf if pulse is None else max(pulse, began) + self._heartbeat - now
+        if beats <= 0:
             raise EngineUnavailable(
-                f"the engine answered nothing for {self._seconds:g} s", key=request.key
-            ) from error
+                f"the engine took no step for {self._heartbeat:g} s (limits.heartbeat_seconds)",
+                key=request.key,
+            )
+        left = began + self._seconds - now
+        if left > 0:
+            return min(left, beats)
+        if self._last_answer >= began:
+            raise RequestTimeout(
+                f"no answer in {self._seconds:g} s (limits.request_seconds) while others were answered",
+                limit="limits.request_seconds",
+            )
+        # Nothing at all came back for that long, steps or no steps.
+        raise EngineUnavailable(f"the engine answered nothing for {self._seconds:g} s", key=request.key)
 
     async def _revive(self) -> None:
         """Start the engine, or replace a dead one, once, whoever comes first.

@@ -77,7 +77,7 @@ class Bucket:
 @dataclass(frozen=True)
 class Output:
     """All that matters of an output. `questions` are (uri, part, task) with an answer, `parts` how many a
-    document has."""
+    document has; `documents` what its row in `documents/` says, once for each row."""
 
     keys: Counter[Key]
     texts: dict[Key, str]
@@ -85,6 +85,7 @@ class Output:
     parts: dict[str, int]
     answered: dict[Key, datetime]
     errors: set[Key]
+    documents: Counter[Key]
     counts: dict[str, int] | None
 
     @property
@@ -122,6 +123,7 @@ def read_output(place: Place, tasks: tuple[str, ...] = TASKS) -> Output:
         parts,
         answered,
         {_error(row) for row in _rows(place, "errors")},
+        Counter(_document(row) for row in _rows(place, "documents")),
         json.loads(place.read(f"_runs/{runs[-1]}/counts.json")) if ended else None,
     )
 
@@ -167,6 +169,7 @@ def assert_same(output: Output, quiet: Output, said: str = "") -> None:
     assert not foreign, f"{len(foreign)} records nobody asked for ({said}): {list(foreign)[:5]}"
     assert output.texts == quiet.texts, said
     assert output.errors == quiet.errors, f"the failures differ ({said}): {output.errors ^ quiet.errors}"
+    assert output.documents == quiet.documents, f"documents/ differs ({said})"
     assert_lawful(output)
 
 
@@ -175,6 +178,11 @@ def _rows(place: Place, folder: str) -> Iterator[dict[str, Any]]:
         if name.endswith(".parquet"):
             table: pa.Table = pq.ParquetFile(io.BytesIO(place.read(name))).read()
             yield from table.to_pylist()
+
+
+def _document(row: dict[str, Any]) -> Key:
+    missing = [(gap["part_index"], gap["task"], gap["category"]) for gap in row["missing"]]
+    return (row["uri"], row["version"], row["status"], tuple(sorted(row["texts"])), tuple(missing))
 
 
 def _error(row: dict[str, Any]) -> Key:

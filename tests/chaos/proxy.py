@@ -1,36 +1,50 @@
-"""A way to an object store on which some answers get lost: bytes pass through unchanged but for those."""
+"""A way to an object store on which requests and answers can get lost: bytes pass through unchanged but
+for those."""
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from urllib.parse import urlsplit
+from enum import Enum
+from itertools import count
+from urllib.parse import unquote, urlsplit
 
 from deploy.demo.objectstore import LOOPBACK, ObjectStore
 
 PIECE = 1 << 16
+REQUEST = re.compile(rb"(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP/1\.1\r\n")
 CONTINUE = b"HTTP/1.1 100 "
 """An answer before the answer: the store is ready for the body."""
 
 
-class LossyProxy:
-    """Lets every PUT through, and keeps the answer to each `every`-th of them to itself.
+class Fate(Enum):
+    """What becomes of one request."""
+
+    PASSED = "it is answered"
+    HELD = "the store never hears of it"
+    UNANSWERED = "the store does it, and the client is not told"
+
+
+Decide = Callable[[str, str], Fate]
+"""From a request's method and path; called by one thread at a time."""
+
+
+class Proxy:
+    """Passes requests on to a store, but for those that are decided otherwise.
 
     Args:
         store: what it stands before.
-        every: how many PUTs there are to one whose answer is lost.
+        decide: what becomes of each.
     """
 
-    def __init__(self, store: ObjectStore, every: int) -> None:
+    def __init__(self, store: ObjectStore, decide: Decide) -> None:
         target = urlsplit(store.endpoint)
         self._target = target.hostname or LOOPBACK, target.port or 80
-        self._every = every
-        self._counting = threading.Lock()
-        self._puts = 0
-        self.lost: list[str] = []
-        """The paths of the objects that are there, and of which the client was not told so."""
+        self._decide = decide
+        self._deciding = threading.Lock()
         self._listener = socket.create_server((LOOPBACK, 0))
         self.endpoint = f"http://{LOOPBACK}:{self._listener.getsockname()[1]}"
 
@@ -49,15 +63,17 @@ class LossyProxy:
 
     def _connect(self, client: socket.socket) -> None:
         with client, suppress(OSError), socket.create_connection(self._target) as store:
-            deaf = threading.Event()
+            deaf, held = threading.Event(), False
             back = threading.Thread(target=self._answer, args=(store, client, deaf), daemon=True)
             back.start()
             # To its end: a client that waits for an answer in vain gives up and closes.
             while piece := client.recv(PIECE):
-                if piece.startswith(b"PUT ") and self._is_due():
+                fate = self._fate(piece)
+                if fate is Fate.UNANSWERED:
                     deaf.set()
-                    self.lost.append(piece.split(b" ", 2)[1].decode())
-                store.sendall(piece)
+                held = held or fate is Fate.HELD
+                if not held:
+                    store.sendall(piece)
             store.shutdown(socket.SHUT_RDWR)
             back.join()
 
@@ -69,20 +85,40 @@ class LossyProxy:
         with suppress(OSError):
             client.shutdown(socket.SHUT_RDWR)
 
-    def _is_due(self) -> bool:
-        with self._counting:
-            self._puts += 1
-            return self._puts % self._every == 0
+    def _fate(self, piece: bytes) -> Fate:
+        """Of the request that begins here; a piece of a body passes."""
+        head = REQUEST.match(piece)
+        if head is None:
+            return Fate.PASSED
+        with self._deciding:
+            return self._decide(head[1].decode(), unquote(head[2].decode()))
+
+
+def lose_every(nth: int, lost: list[str]) -> Decide:
+    """Keep the answer to each `nth` PUT back; the paths of those objects, which are there, go to `lost`."""
+    puts = count(1)
+
+    def decide(method: str, path: str) -> Fate:
+        if method != "PUT" or next(puts) % nth:
+            return Fate.PASSED
+        lost.append(path)
+        return Fate.UNANSWERED
+
+    return decide
 
 
 @contextmanager
-def lossy_proxy(store: ObjectStore, every: int) -> Iterator[LossyProxy]:
-    """A proxy at work."""
-    proxy = LossyProxy(store, every)
+def proxied(store: ObjectStore, decide: Decide) -> Iterator[dict[str, str]]:
+    """A proxy at work; what a process needs in its environment to go through it."""
+    proxy = Proxy(store, decide)
     serving = threading.Thread(target=proxy.serve, daemon=True)
     serving.start()
     try:
-        yield proxy
+        yield {
+            **store.environment(),
+            "AWS_ENDPOINT_URL": proxy.endpoint,
+            "AWS_ENDPOINT_URL_S3": proxy.endpoint,
+        }
     finally:
         proxy.close()
         serving.join()

@@ -1,7 +1,9 @@
-"""The process that holds the model is killed under real vLLM: the run replaces it and answers everything."""
+"""The process that holds the model stands still, and then is killed, under real vLLM: each time the run
+replaces it, and answers everything."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import psutil
@@ -18,9 +20,11 @@ pytestmark = pytest.mark.timeout(600)
 ENGINE = "VLLM::EngineCore"
 FOLDERS = ("photos/*", "shapes/*", "scans/*")
 """More documents than travel together, so that some are answered while others wait."""
+HEARTBEAT_SECONDS = 8
+"""A step of this model takes a tenth of a second, on a busy machine some."""
 TASKS = ("ocr", "caption")
-SEEDS = ("chaos-1", "chaos-2", "chaos-3")
-"""Of three sets of documents: an idle machine has answered one before it can be disturbed."""
+SEEDS = ("chaos-1", "chaos-2", "chaos-3", "chaos-4")
+"""Of four sets of documents: an idle machine has answered one before it can be disturbed."""
 
 
 def engines(run: Run) -> list[psutil.Process]:
@@ -35,7 +39,7 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def test_an_engine_killed_in_mid_run_is_replaced(tmp_path: Path) -> None:
+def test_an_engine_that_stops_and_one_that_is_killed_are_replaced(tmp_path: Path) -> None:
     place = Folder(tmp_path / "output")
     for seed in SEEDS:
         make_examples(tmp_path / "lake" / seed, seed)
@@ -49,14 +53,18 @@ def test_an_engine_killed_in_mid_run_is_replaced(tmp_path: Path) -> None:
         # Few at once, so that there is a middle to kill it in.
         "engine": {"max_num_seqs": 4, "max_model_len": 1024},
         "sink": {"rows": 4, "seconds": 1},
-        "limits": {"failed_share": 0.0},
+        "limits": {"failed_share": 0.0, "heartbeat_seconds": HEARTBEAT_SECONDS},
     }
     job.write_text(yaml.safe_dump(values))
     with started(job) as run:
-        assert run.until(lambda: part_files(place)), run.said
-        (first,) = engines(run)
-        first.kill()
-        assert run.until(lambda: set(engines(run)) - {first}), f"no other engine came up:\n{run.said}"
+        gone_before: set[psutil.Process] = set()
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            files = len(part_files(place))
+            assert run.until(lambda: len(part_files(place)) > files), run.said  # noqa: B023
+            (engine,) = set(engines(run)) - gone_before
+            engine.send_signal(number)
+            gone_before.add(engine)
+            assert run.until(lambda: set(engines(run)) - gone_before), f"no other came up:\n{run.said}"
         family = run.family()
         assert run.wait() == 0, run.said
     output = read_output(place, TASKS)
@@ -66,4 +74,4 @@ def test_an_engine_killed_in_mid_run_is_replaced(tmp_path: Path) -> None:
     assert output.counts["ok"] == output.counts["listed"] == len(names), run.said
     assert not output.errors, "no document is blamed for the engine's death"
     assert set(output.keys.values()) == {1}
-    assert_gone([first, *family])
+    assert_gone([*gone_before, *family])

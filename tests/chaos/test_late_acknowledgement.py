@@ -11,7 +11,7 @@ from deploy.demo.objectstore import ObjectStore
 from tests.chaos.compare import Bucket, Output, assert_same, read_output
 from tests.chaos.lake import job_file
 from tests.chaos.process import started
-from tests.chaos.proxy import lossy_proxy
+from tests.chaos.proxy import lose_every, proxied
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -25,11 +25,10 @@ def test_writes_acknowledged_late_are_written_once(
 ) -> None:
     place = Bucket(object_store, "chaos/late")
     job = job_file(tmp_path, source, place.url, storage={"read_seconds": READ_SECONDS})
-    with lossy_proxy(object_store, EVERY) as proxy:
-        way = {"AWS_ENDPOINT_URL": proxy.endpoint, "AWS_ENDPOINT_URL_S3": proxy.endpoint}
-        with started(job, object_store.environment() | way) as run:
-            status = run.wait()
-    folders = Counter(path.split("/chaos/late/")[1].split("/")[0] for path in proxy.lost)
+    lost: list[str] = []
+    with proxied(object_store, lose_every(EVERY, lost)) as environment, started(job, environment) as run:
+        status = run.wait()
+    folders = Counter(path.split("/chaos/late/")[1].split("/")[0] for path in lost)
     said = f"answers lost: {dict(folders)}; the run ended with {status} and said:\n{run.said}"
     print(said)
     assert folders["records"] > 1, said

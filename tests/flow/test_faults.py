@@ -107,6 +107,16 @@ def test_a_request_that_takes_its_worker_down_costs_itself(run_job: RunJob, faul
     assert len(errors) <= 0.1 * asked, "those beside it in the worker are answered"
 
 
+def test_a_request_that_holds_its_worker_costs_itself(run_job: RunJob, fault_job: FaultJob) -> None:
+    limits = {"heartbeat_seconds": 2, "failed_share": 1.0}
+    job = fault_job({"freeze": 0.012}, input=str(EXAMPLES), tasks=["ocr", "caption"], limits=limits)
+    report = run_job(job)
+    assert report.counts.unaccounted == 0 and not report.unsettled
+    errors = [row for row in rows(report.output, "errors", ["task", "category", "attempts"]) if row["task"]]
+    assert errors and {(row["category"], row["attempts"]) for row in errors} == {("poison", 2)}
+    assert len(errors) <= 3, "those beside it in the worker are answered"
+
+
 def test_too_many_failed(run_job: RunJob, fault_job: FaultJob) -> None:
     job = fault_job({"refuse": 1}, input=str(EXAMPLES), tasks=["caption"], limits={"failed_share": 0.5})
     report = run_job(job)

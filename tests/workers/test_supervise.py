@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from typing import Any
 
@@ -22,6 +23,7 @@ class Scripted:
         self.inside: set[str] = set()
         self.beside: dict[str, set[str]] = {}
         self.dead = asyncio.Event()
+        self.beat: float | None = None
 
     @staticmethod
     def environment(gpus: float) -> dict[str, str]:
@@ -33,6 +35,9 @@ class Scripted:
 
     def close(self) -> None:
         self.dead.set()
+
+    def pulse(self) -> float | None:
+        return self.beat
 
     async def generate(self, request: Request) -> Response:
         self.asked[request.key] += 1
@@ -119,6 +124,38 @@ def test_an_engine_that_says_nothing_at_all_is_replaced_and_the_culprit_quaranti
     (answer,) = gathered(engine, ["hang"], seconds=0.1)
     assert isinstance(answer, PoisonRequest)
     assert engine.starts == 2, "replaced once; the next who asks starts the third"
+
+
+def test_an_engine_whose_heart_stands_still_is_replaced_long_before_its_requests_time_out() -> None:
+    engine = Scripted()
+
+    async def ask() -> list[Any]:
+        supervisor = Supervisor(engine, concurrency=8, request_seconds=600, heartbeat_seconds=0.1)
+        answers = [asyncio.create_task(supervisor.ask(request(key))) for key in ("hang", "good")]
+        await asyncio.sleep(0)
+        engine.beat = time.monotonic()
+        return await asyncio.gather(*answers, return_exceptions=True)
+
+    hanging, good = asyncio.run(ask())
+    assert isinstance(hanging, PoisonRequest) and "heartbeat" in hanging.message
+    assert isinstance(good, Response)
+
+
+def test_an_engine_that_takes_its_steps_has_time_for_a_long_answer() -> None:
+    engine = Scripted()
+
+    async def ask() -> Any:
+        supervisor = Supervisor(engine, concurrency=8, request_seconds=1.0, heartbeat_seconds=0.2)
+        await supervisor.ask(request("good0"))
+        hanging = asyncio.create_task(supervisor.ask(request("hang")))
+        while not hanging.done():
+            engine.beat = time.monotonic()
+            await supervisor.ask(request("good"))
+            await asyncio.sleep(0.02)
+        return hanging.exception()
+
+    assert isinstance(asyncio.run(ask()), RequestTimeout)
+    assert engine.starts == 1
 
 
 def test_an_engine_that_has_only_ever_died_ends_the_run() -> None:

@@ -96,6 +96,10 @@ class Engine(Protocol):
         """
         ...
 
+    def pulse(self) -> float | None:
+        """`time.monotonic()` of the last step it took; None where it cannot tell, or has taken none."""
+        ...
+
     def close(self) -> None:
         """End it and its processes; closing twice is fine."""
         ...

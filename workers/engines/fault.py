@@ -7,6 +7,7 @@ and a failing row named. It answers at once, with words that mean nothing, in th
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import multiprocessing
 import os
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+FREEZE_SECONDS = 3_600
+
+
 class FaultOptions(BaseModel):
     """Shares of requests, each between 0 and 1, that meet a fault."""
 
@@ -36,6 +40,7 @@ class FaultOptions(BaseModel):
     hang: float = Field(0, ge=0, le=1, description="Requests never answered.")
     die: float = Field(0, ge=0, le=1, description="Requests that take the engine's process down.")
     crash: float = Field(0, ge=0, le=1, description="Requests that take the worker down, engine and all.")
+    freeze: float = Field(0, ge=0, le=1, description="Requests that hold the worker's interpreter.")
     attempts: int = Field(1_000, ge=1, description="Tries that meet the fault; later ones are healthy.")
     seconds: float = Field(0, ge=0, description="Time of a healthy answer.")
 
@@ -66,6 +71,8 @@ class FaultEngine:
         broken = tries <= options.attempts
         if broken and self._meets("crash", request):
             os._exit(139)
+        if broken and self._meets("freeze", request):
+            ctypes.PyDLL(None).sleep(FREEZE_SECONDS)  # with the interpreter's lock in hand
         if broken and self._meets("die", request):
             await self._die(request)
         if broken and self._meets("hang", request):
@@ -84,6 +91,10 @@ class FaultEngine:
         return Response(
             text, finish, prompt_tokens=len(request.question.split()), output_tokens=len(text.split())
         )
+
+    def pulse(self) -> float | None:
+        """It takes no steps."""
+        return None
 
     def close(self) -> None:
         """End the child."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ class VllmEngine:
         self._template: Any = None
         self._prompts: dict[tuple[str, PartKind], str] = {}
         self._threads: ThreadPoolExecutor | None = None
+        self._steps: Steps | None = None
 
     @staticmethod
     def environment(gpus: float) -> dict[str, str]:
@@ -61,9 +63,15 @@ class VllmEngine:
                 f"vLLM does not import ({error}): install gemstream[gpu], or gemstream[cpu] without a GPU"
             ) from error
         try:
-            self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self.arguments()))
+            steps = Steps()
+            self._engine = AsyncLLM.from_engine_args(
+                AsyncEngineArgs(**self.arguments()), stat_loggers=[lambda config, index: steps]
+            )
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineUnavailable(f"{self._config.model.source} did not load: {error}") from error
+        # The time that a first step has begins when the model is loaded.
+        steps.last = time.monotonic()
+        self._steps = steps
         self._template = self._engine.get_tokenizer()
         self._threads = ThreadPoolExecutor(MEDIA_THREADS, thread_name_prefix="media")
 
@@ -126,6 +134,10 @@ class VllmEngine:
             confidence=_confidence(answer),
         )
 
+    def pulse(self) -> float | None:
+        """See `Engine.pulse`."""
+        return None if self._steps is None else self._steps.last
+
     def close(self) -> None:
         """Stop the engine's processes."""
         if self._threads is not None:
@@ -153,6 +165,29 @@ class VllmEngine:
         prompt = rendered.removeprefix(self._template.bos_token or "")
         self._prompts[question, kind] = prompt
         return prompt
+
+
+class Steps:
+    """When the engine last took a step: vLLM tells its stat loggers of each, with or without a token.
+
+    In the shape of `vllm.v1.metrics.loggers.StatLoggerBase`, which is not imported up here.
+    """
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def record(self, *args: Any, **stats: Any) -> None:
+        """A step was taken."""
+        self.last = time.monotonic()
+
+    def log_engine_initialized(self) -> None:
+        """Nothing to say."""
+
+    def log(self) -> None:
+        """Nothing to say."""
+
+    def record_sleep_state(self, is_awake: int, level: int) -> None:
+        """It is never put to sleep."""
 
 
 def _decode(media: Media) -> Any:
