@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from deploy.demo.objectstore import ObjectStore
 from tests.chaos.lake import TASKS
 
-RECORD_KEY = ["document_id", "version", "part_index", "fingerprint"]
+RECORD_KEY = ["uri", "version", "part_index", "fingerprint"]
 ERROR_KEY = ["uri", "part_index", "task", "category"]
 Key = tuple[Any, ...]
 
@@ -92,6 +92,23 @@ class Output:
     def uris(self) -> set[str]:
         """The documents that have answers."""
         return set(self.parts)
+
+    def among(self, names: Container[str]) -> Output:
+        """What it says of some of the documents, by their names."""
+
+        def keep(key: Key) -> bool:
+            return key[0].rpartition("/")[2] in names
+
+        return Output(
+            Counter({key: times for key, times in self.keys.items() if keep(key)}),
+            {key: text for key, text in self.texts.items() if keep(key)},
+            {key for key in self.questions if keep(key)},
+            {uri: total for uri, total in self.parts.items() if keep((uri,))},
+            {key: moment for key, moment in self.answered.items() if keep(key)},
+            {key for key in self.errors if keep(key)},
+            Counter({key: times for key, times in self.documents.items() if keep(key)}),
+            self.counts,
+        )
 
     @property
     def failed(self) -> dict[str, str]:

@@ -26,6 +26,8 @@ SEED = 4
 DOCUMENTS = 300
 PREFIX = "chaos/lake"
 """Where a lake lies in every store: document ids derive from addresses, so outputs can be compared."""
+MORE = "chaos/more"
+"""Where the rest of a lake lies that is cut in two."""
 TASKS = ("ocr", "caption", "transcribe")
 REFUSED = 0.02
 """Share of questions that the fault engine refuses, by a hash of their key: documents in part, always the
@@ -40,16 +42,27 @@ class Lake:
     documents: dict[str, bytes]
     broken: dict[str, str]
 
-    def upload(self, store: ObjectStore) -> str:
+    def cut(self, count: int) -> tuple[Lake, ...]:
+        """Its first documents, and the rest."""
+        names = list(self.documents)
+        return tuple(
+            Lake(
+                {name: self.documents[name] for name in some},
+                {name: why for name, why in self.broken.items() if name in some},
+            )
+            for some in (names[:count], names[count:])
+        )
+
+    def upload(self, store: ObjectStore, prefix: str = PREFIX) -> str:
         """Put all of it into a store; returns the prefix's address."""
         client = store.client(max_pool_connections=8)
         with ThreadPoolExecutor(8) as threads:
             for done in [
-                threads.submit(client.put_object, Bucket=store.bucket, Key=f"{PREFIX}/{name}", Body=content)
+                threads.submit(client.put_object, Bucket=store.bucket, Key=f"{prefix}/{name}", Body=content)
                 for name, content in self.documents.items()
             ]:
                 done.result()
-        return store.url(PREFIX)
+        return store.url(prefix)
 
 
 def make_lake(count: int = DOCUMENTS, seed: int = SEED) -> Lake:
@@ -69,7 +82,9 @@ def make_lake(count: int = DOCUMENTS, seed: int = SEED) -> Lake:
     return Lake(documents, broken)
 
 
-def job_file(folder: Path, source: str, output: str, *, seconds: float = 0.0, **settings: Any) -> Path:
+def job_file(
+    folder: Path, source: str | list[str], output: str, *, seconds: float = 0.0, **settings: Any
+) -> Path:
     """A job over a lake, written to a file of its own; `seconds` is what one answer takes."""
     values: dict[str, Any] = {
         "input": source,

@@ -23,10 +23,12 @@ STARTING_SECONDS = 6.0
 """What a run needs to come up on an idle machine: a kill within them hits Ray, the plan or the ledger."""
 
 
-def test_killed_ten_times(object_store: ObjectStore, source: str, quiet: Output, tmp_path: Path) -> None:
+def test_killed_ten_times(
+    object_store: ObjectStore, sources: list[str], whole_quiet: Output, tmp_path: Path
+) -> None:
     rng = random.Random(SEED)
     place = Bucket(object_store, "chaos/killed")
-    job = job_file(tmp_path, source, place.url, seconds=0.1)
+    job = job_file(tmp_path, sources, place.url, seconds=0.1)
     history: list[str] = []
     family: list[psutil.Process] = []
     for kill in range(KILLS):
@@ -51,6 +53,6 @@ def test_killed_ten_times(object_store: ObjectStore, source: str, quiet: Output,
         history.append(f"{len(part_files(place)) - before} files")
     said = f"seed {SEED}, published before each kill: {', '.join(history)}"
     print(said)
-    run_to_end(job_file(tmp_path, source, place.url), object_store.environment())
-    assert_same(read_output(place), quiet, said)
+    run_to_end(job_file(tmp_path, sources, place.url), object_store.environment())
+    assert_same(read_output(place), whole_quiet, said)
     assert_gone(family)
