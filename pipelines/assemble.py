@@ -85,7 +85,7 @@ def write_group(plan: Plan, names: pa.Array, files: dict[str | None, list[str]])
         rows = _read(
             plan, files.get(task, ()), [*RECORD_COLUMNS, *own], names, records_schema(None, plan.attributes)
         )
-        records[task] = rows.filter(pc.equal(rows["fingerprint"], asked))
+        records[task] = rows.filter(pc.is_in(rows["fingerprint"], pa.array(asked)))
     errors = _read(
         plan, files.get(None, ()), [*ERROR_COLUMNS, *own], names, with_attributes(ERRORS, plan.attributes)
     )

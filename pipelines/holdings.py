@@ -113,7 +113,7 @@ def _read(plan: Plan) -> Holdings:
         for part in read_parts(plan.output, plan.job.storage, f"records/task={task}", columns):
             made_of |= {key: json.loads(value) for key, value in part.facts.items() if key != "job"}
             rows = part.rows.append_column("task", pa.repeat(pa.scalar(task), len(part.rows)))
-            rows = rows.append_column("current", pc.equal(rows["fingerprint"], asked))
+            rows = rows.append_column("current", pc.is_in(rows["fingerprint"], pa.array(asked)))
             answers.append(_keyed(rows, len(files), ANSWERS))
             files.append(part.info)
     columns = [name for name in ERRORS.names if name not in _OURS - {"task"}]

@@ -89,16 +89,13 @@ def read_ledger(plan: Plan) -> Ledger:
     Raises:
         GemstreamError: what `read_holdings` raises.
     """
-    return make_ledger(
-        read_holdings(plan), plan.tasks_by_kind, plan.fingerprints, plan.ingredients, plan.selection
-    )
+    return make_ledger(read_holdings(plan), plan.tasks_by_kind, plan.ingredients, plan.selection)
 
 
 def make_ledger(
     holdings: Holdings,
     tasks_by_kind: Mapping[str, Sequence[str]],
-    fingerprints: Mapping[str, str],
-    ingredients: Mapping[str, Mapping[str, str]],
+    ingredients: Mapping[str, Sequence[Mapping[str, str]]],
     selection: Selection,
 ) -> Ledger:
     """Decide what each name owes; see `Ledger`."""
@@ -107,7 +104,7 @@ def make_ledger(
     whole = begun.filter(begun["complete"])
     half = begun.filter(pc.invert(begun["complete"]))
     per_kind = _per_kind(half["part_kind"], tasks_by_kind)
-    stale = _stale(answers, holdings, fingerprints, ingredients)
+    stale = _stale(answers, holdings, ingredients)
     errors = holdings.errors
     if selection.categories:
         errors = errors.filter(pc.is_in(errors["category"], pa.array(sorted(selection.categories))))
@@ -173,14 +170,16 @@ def _per_kind(kinds: pa.ChunkedArray, tasks_by_kind: Mapping[str, Sequence[str]]
 def _stale(
     answers: pa.Table,
     holdings: Holdings,
-    fingerprints: Mapping[str, str],
-    ingredients: Mapping[str, Mapping[str, str]],
+    ingredients: Mapping[str, Sequence[Mapping[str, str]]],
 ) -> pa.Table:
     """Names with answers that were asked otherwise, and `changed: what`."""
     other = answers.filter(pc.invert(answers["current"]))
     pairs = other.group_by(["name", "task", "fingerprint"], use_threads=False).aggregate([])
     why = {
-        (task, fingerprint): changes(holdings.made_of.get(fingerprint), ingredients[task])
+        # Of two models that a task is asked of, the one that was asked is the one that less has changed of.
+        (task, fingerprint): min(
+            (changes(holdings.made_of.get(fingerprint), now) for now in ingredients[task]), key=len
+        )
         for task, fingerprint in {
             (row["task"], row["fingerprint"])
             for row in pairs.group_by(["task", "fingerprint"]).aggregate([]).to_pylist()

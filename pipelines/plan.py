@@ -11,8 +11,9 @@ from schemas.errors import JobError
 from schemas.fingerprint import fingerprint, ingredients
 from schemas.ids import canonical, digest
 from schemas.models import Model, find_model
-from schemas.rows import PartKind, outcomes_schema
+from schemas.rows import PartKind, Shown, outcomes_schema
 from schemas.selection import Selection
+from schemas.tasks.ask import COLUMNS
 from workers.engines import EngineConfig
 from workers.expand import ExpandOptions
 from workers.prompt import Ask
@@ -85,14 +86,22 @@ class Plan:
         return outcomes_schema(self.data_types, self.attributes)
 
     @property
-    def fingerprints(self) -> dict[str, str]:
-        """Task name -> fingerprint of its answers in this job."""
-        return {ask.task.name: ask.fingerprint for lane in self.lanes for ask in lane.asks}
+    def fingerprints(self) -> dict[str, list[str]]:
+        """Task name -> fingerprints of its answers in this job: one for each model that it is asked of."""
+        found: dict[str, list[str]] = {}
+        for lane in self.lanes:
+            for ask in lane.asks:
+                found.setdefault(ask.task.name, []).append(ask.fingerprint)
+        return found
 
     @property
-    def ingredients(self) -> dict[str, Mapping[str, str]]:
-        """Task name -> what the fingerprint of its answers is made of."""
-        return {ask.task.name: ask.made_of for lane in self.lanes for ask in lane.asks}
+    def ingredients(self) -> dict[str, list[Mapping[str, str]]]:
+        """Task name -> what the fingerprints of its answers are made of."""
+        found: dict[str, list[Mapping[str, str]]] = {}
+        for lane in self.lanes:
+            for ask in lane.asks:
+                found.setdefault(ask.task.name, []).append(ask.made_of)
+        return found
 
     @property
     def tasks_by_kind(self) -> dict[str, list[str]]:
@@ -122,7 +131,7 @@ def make_plan(
     """
     resolve(ENGINES, job.engine.kind, "engine")
     resolve(SINKS, job.sink.kind, "sink")
-    lanes = tuple(_lane(job, pool, tasks, gpus) for pool, tasks in _pools(job.tasks))
+    lanes = tuple(_lane(job, pool, tasks, gpus, attributes) for pool, tasks in _pools(job.asked))
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     run_id = f"{stamp}-{secrets.token_hex(3)}"
     return Plan(job, run_id, lanes, attributes, selection or Selection())
@@ -130,12 +139,14 @@ def make_plan(
 
 def _pools(tasks: Iterable[Task]) -> list[tuple[PartPool, list[Task]]]:
     pools: list[tuple[PartPool, list[Task]]] = [
-        (pool, [task for task in tasks if task.parts & parts]) for pool, parts in POOL_PARTS.items()
+        (pool, [task for task in tasks if task.asked_of & parts]) for pool, parts in POOL_PARTS.items()
     ]
     return [(pool, asked) for pool, asked in pools if asked]
 
 
-def _lane(job: JobSpec, pool: PartPool, tasks: list[Task], gpus: float) -> Lane:
+def _lane(
+    job: JobSpec, pool: PartPool, tasks: list[Task], gpus: float, attributes: pa.DataType | None
+) -> Lane:
     model = find_model(getattr(job.models, pool) or DEFAULT_MODELS[pool])
     if not model.parts & POOL_PARTS[pool]:
         raise JobError(
@@ -156,11 +167,31 @@ def _lane(job: JobSpec, pool: PartPool, tasks: list[Task], gpus: float) -> Lane:
         jpeg_quality=job.expand.jpeg_quality,
         segment_seconds=model.clip_seconds,
     )
-    return Lane(pool, model, config, tuple(_ask(job, task, model, length, expand) for task in tasks), expand)
+    asks = tuple(_ask(job, task, model, length, expand, attributes) for task in tasks)
+    return Lane(pool, model, config, asks, expand)
 
 
-def _ask(job: JobSpec, task: Task, model: Model, length: int, expand: ExpandOptions) -> Ask:
-    asked = task.question()
+def _refuse_unknown_columns(task: Task, attributes: pa.DataType | None) -> None:
+    known = [*COLUMNS, *(field.name for field in attributes or ())]
+    unknown = [name for name in task.columns if name not in known]
+    if unknown:
+        raise JobError(
+            f"tasks.{task.name}: the prompt names ${unknown[0]}, and there is {', '.join(known)}",
+            key=f"tasks.{task.name}.prompt",
+        )
+
+
+def _ask(
+    job: JobSpec,
+    task: Task,
+    model: Model,
+    length: int,
+    expand: ExpandOptions,
+    attributes: pa.DataType | None,
+) -> Ask:
+    shown = (Shown.AUDIO,) if PartKind.AUDIO in model.parts else (Shown.IMAGE,)
+    questions = {how: task.question(how) for how in shown}
+    asked = max(questions.values(), key=len)
     # A token is at least a character, so the question's length bounds its tokens from above.
     room = min(job.limits.answer_tokens, length - model.media_tokens - len(asked) - TEMPLATE_TOKENS)
     if room < MIN_ANSWER_TOKENS:
@@ -169,10 +200,12 @@ def _ask(job: JobSpec, task: Task, model: Model, length: int, expand: ExpandOpti
             f"leave no room in {length} tokens; raise engine.max_model_len or limits.answer_tokens",
             key=f"tasks.{task.name}",
         )
-    made_of = ingredients(task, model, expand.model_dump(mode="json", exclude={"passwords"}), job.seed)
+    _refuse_unknown_columns(task, attributes)
+    options = expand.model_dump(mode="json", exclude={"passwords"})
+    made_of = ingredients(task, questions.values(), model, options, job.seed)
     return Ask(
         task=task,
-        question=asked,
+        questions=questions,
         fingerprint=fingerprint(made_of),
         made_of=made_of,
         max_tokens=min(task.max_tokens, room),

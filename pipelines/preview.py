@@ -99,7 +99,7 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
     per_document = due / opened if opened else 0.0
     kinds = {kind: round(count * per_document) for kind, count in parts.items()}
     requests = {
-        ask.task.name: sum(count for kind, count in kinds.items() if kind in ask.task.parts)
+        ask.task.name: sum(count for kind, count in kinds.items() if kind in ask.task.asked_of)
         for lane in plan.lanes
         for ask in lane.asks
     }
@@ -111,7 +111,8 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
         parts=kinds,
         requests=requests,
         prompt_tokens=sum(
-            requests[ask.task.name] * _prompt_tokens(lane, ask.question) for lane, ask in _asks(plan)
+            requests[ask.task.name] * _prompt_tokens(lane, max(ask.questions.values(), key=len))
+            for lane, ask in _asks(plan)
         ),
         answer_tokens_at_most=sum(requests[ask.task.name] * ask.max_tokens for _, ask in _asks(plan)),
         models={lane.pool: lane.model.identity for lane in plan.lanes},

@@ -28,6 +28,7 @@
         └── AnswerError             the engine answered, the answer does not hold
             ├── TruncatedAnswer     cut off at its token budget
             ├── LoopingAnswer       the same words without end
+            ├── EmptyAnswer         no words, where some were asked for
             ├── UnparsableAnswer    not the JSON that was asked for
             └── OffSchemaAnswer     JSON, but not of the schema
 
@@ -257,6 +258,12 @@ class LoopingAnswer(AnswerError):
     category = "looping"
 
 
+class EmptyAnswer(AnswerError):
+    """No words, where some were asked for."""
+
+    category = "empty_answer"
+
+
 class UnparsableAnswer(AnswerError):
     """Not the JSON that was asked for."""
 
@@ -264,6 +271,7 @@ class UnparsableAnswer(AnswerError):
 
 
 class OffSchemaAnswer(AnswerError):
-    """JSON, but not of the schema."""
+    """JSON, but not of the schema; `fields["partial"]` is the answer without what does not hold, if any of
+    it does."""
 
     category = "off_schema"

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 from schemas.ids import canonical, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from schemas.models import Model
     from schemas.tasks.base import Task
 
 
-def ingredients(task: Task, model: Model, shown: dict[str, Any], seed: int) -> dict[str, str]:
+def ingredients(
+    task: Task, questions: Iterable[str], model: Model, shown: dict[str, Any], seed: int
+) -> dict[str, str]:
     """What an answer depends on, by the name a person has for it; part files keep it in their footers.
 
     Args:
         task: what is asked.
+        questions: in which words, by how a part is shown.
         model: who is asked.
         shown: the expand options that change what the model sees or hears.
         seed: of sampling; it counts only where the ladder can leave temperature 0, which is always.
@@ -25,7 +28,7 @@ def ingredients(task: Task, model: Model, shown: dict[str, Any], seed: int) -> d
     sampling = {"max_tokens": task.max_tokens, "temperature": task.temperature, "seed": seed}
     return {
         "task": f"{task.kind}/{task.version}",
-        "prompt": digest(task.question()),
+        "prompt": digest(*questions),
         "schema": digest(canonical(task.json_schema() or {"choices": task.choices()})),
         "model": model.identity,
         "options": digest(canonical(sampling), canonical(shown)),

@@ -22,7 +22,7 @@ from pydantic import (
 from schemas.errors import JobError
 from schemas.limits import Limits
 from schemas.storage import StorageOptions
-from schemas.tasks import make_task
+from schemas.tasks import make_task, spread
 from schemas.tasks.base import Task
 
 
@@ -98,6 +98,7 @@ class JobSpec(Options):
     limit: int | None = Field(None, ge=1, description="Stop listing after this many documents.")
     output: str = Field(description="Where records/, errors/ and _runs/ go: s3://bucket/prefix, or a path.")
     tasks: tuple[Task, ...] = Field(description="What to ask, by name or as {task: name, ...options}.")
+    language: str | None = Field(None, description="Of all answers, in English words: German.")
     models: ModelChoice = ModelChoice()
     engine: EngineOptions = EngineOptions()
     expand: PageOptions = PageOptions()
@@ -115,7 +116,7 @@ class JobSpec(Options):
     @classmethod
     def _made(cls, value: Any) -> tuple[Task, ...]:
         entries = [value] if isinstance(value, str | Mapping) else list(value)
-        tasks = tuple(make_task(entry) for entry in entries)
+        tasks = tuple(make_task(entry) for one in entries for entry in spread(one))
         names = [task.name for task in tasks]
         double = sorted({name for name in names if names.count(name) > 1})
         if double:
@@ -129,6 +130,16 @@ class JobSpec(Options):
         if bool(self.input) == bool(self.manifest):
             raise JobError("a job reads either input or manifest, and one of them", key="input")
         return self
+
+    @property
+    def asked(self) -> tuple[Task, ...]:
+        """The tasks, each with the language it is to answer in."""
+        return tuple(
+            task
+            if task.language or not self.language
+            else task.model_copy(update={"language": self.language})
+            for task in self.tasks
+        )
 
     def public(self) -> dict[str, Any]:
         """The job as JSON values, secrets masked: what a run writes down about itself."""

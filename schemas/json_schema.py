@@ -209,18 +209,37 @@ def bounded(node: Mapping[str, Any]) -> dict[str, Any]:
     return {"anyOf": [inner, {"type": "null"}]} if nullable else inner
 
 
-def arrow_value(value: Any, data_type: pa.DataType) -> Any:
+def arrow_value(value: Any, data_type: pa.DataType, pointer: str = "") -> tuple[Any, list[str]]:
     """A JSON value as the Python value that Arrow stores under `data_type`.
 
-    Raises:
-        ValueError: it does not denote a value of that type (a 30th of February).
+    Returns:
+        The value, with null for what does not denote one of its type (a 30th of February), and the JSON
+        pointers of those.
     """
     if value is None:
-        return None
+        return None, []
     if pa.types.is_struct(data_type):
-        return {field.name: arrow_value(value.get(field.name), field.type) for field in data_type}
+        made, odd = {}, []
+        for field in data_type:
+            inner = value.get(field.name) if isinstance(value, dict) else None
+            made[field.name], faults = arrow_value(inner, field.type, f"{pointer}/{field.name}")
+            odd += faults
+        return made, odd if isinstance(value, dict) else [pointer or "/"]
     if pa.types.is_list(data_type):
-        return [arrow_value(item, data_type.value_type) for item in value]
+        if not isinstance(value, list):
+            return None, [pointer]
+        items = [arrow_value(item, data_type.value_type, f"{pointer}/{i}") for i, item in enumerate(value)]
+        return [item for item, _ in items], [fault for _, faults in items for fault in faults]
+    if pa.types.is_map(data_type):
+        return value, []
+    try:
+        return _scalar(value, data_type), []
+    except (ValueError, TypeError, AttributeError):
+        return None, [pointer or "/"]
+
+
+def _scalar(value: Any, data_type: pa.DataType) -> Any:
+    """Raises ValueError, TypeError or AttributeError for what is none of that type."""
     if pa.types.is_date(data_type):
         return date.fromisoformat(value)
     if pa.types.is_timestamp(data_type):
@@ -235,4 +254,5 @@ def arrow_value(value: Any, data_type: pa.DataType) -> Any:
         if not -(2**63) <= int(value) < 2**63:
             raise ValueError(f"{value} does not fit 64 bits")
         return int(value)
-    return value
+    # Arrow converts what is of another kind, or refuses it.
+    return pa.scalar(value, data_type).as_py()

@@ -23,6 +23,15 @@ class PartKind(StrEnum):
     AUDIO = "audio"
 
 
+class Shown(StrEnum):
+    """How a part is put before the model."""
+
+    IMAGE = "image"
+    TEXT = "text"
+    """A page as its own text layer has it, never drawn."""
+    AUDIO = "audio"
+
+
 class Status(StrEnum):
     """What an outcome row says of the answers it settles."""
 
@@ -105,10 +114,10 @@ PARTS = pa.schema(
     ]
 )
 """Expand's output. A row with `content` is a part to ask about: JPEG bytes at the model's
-resolution, or 16 kHz mono float32 samples. A row with `status` set is already an outcome and
-passes the engines untouched. `expected` is how many answers the whole document owes,
-`settled` how many of them this row settles by itself. `kept` names the tasks whose answer about
-this part the output already holds."""
+resolution, or 16 kHz mono float32 samples; a page without one is shown as its `page_text`. A row with
+`status` set is already an outcome and passes the engines untouched. `expected` is how many answers the
+whole document owes, `settled` how many of them this row settles by itself. `kept` names the tasks whose
+answer about this part the output already holds."""
 
 ANSWER = pa.schema(
     [
@@ -117,18 +126,30 @@ ANSWER = pa.schema(
         pa.field("text", pa.large_string()),
         pa.field("text_source", pa.string()),
         pa.field("finish_reason", pa.string()),
+        pa.field("valid", pa.bool_()),
+        pa.field("invalid_fields", pa.list_(pa.string())),
         pa.field("attempts", pa.int16()),
         pa.field("prompt_tokens", pa.int32()),
+        pa.field("cached_tokens", pa.int32()),
         pa.field("output_tokens", pa.int32()),
+        pa.field("mean_logprob", pa.float32()),
         pa.field("confidence", pa.float32()),
         pa.field("seconds", pa.float64()),
+        pa.field("queue_seconds", pa.float64()),
+        pa.field("generation_seconds", pa.float64()),
         pa.field("model", pa.string()),
         pa.field("model_revision", pa.string()),
         pa.field("document_metadata", pa.string()),
     ]
 )
-"""`text_source` is "model" or "text_layer"; `confidence` is the geometric mean probability of the
-output tokens; `seconds` is the time of the try that was kept, from its entry into the engine."""
+"""`text_source` is "model", "text_layer" where a page's own text stands in for an answer, or null in an
+error. `valid` is null for prose; where it is false, `data` has what holds, `invalid_fields` the JSON
+pointers of what does not, and `text` all that was said.
+
+`cached_tokens` of the prompt's were found in the engine's prefix cache. `mean_logprob` is the mean natural
+log-probability of the output tokens, and `confidence` its exponential. `seconds` is the time of the try
+that was kept, from its entry into the engine; `queue_seconds` and `generation_seconds` are the engine's
+own figures of it, before and after it was first scheduled, where it tells them."""
 
 RUN = pa.schema([pa.field("run_id", pa.string()), pa.field("answered_at", pa.timestamp("us", tz="UTC"))])
 

@@ -8,6 +8,7 @@ each other inside the engine, and several tables are in flight at once, so its b
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from schemas.errors import (
     AnswerError,
     Draining,
     GemstreamError,
+    OffSchemaAnswer,
     RequestTimeout,
     TerminalError,
     TruncatedAnswer,
@@ -25,7 +27,7 @@ from schemas.errors import (
 from schemas.ids import digest
 from schemas.rows import IDENTITY, PART_FACTS, PartKind, Status, data_column, error_value
 from workers.engines import EngineConfig, Media, Response
-from workers.prompt import Ask, Rung, build
+from workers.prompt import Ask, Part, Rung, build
 from workers.registry import ENGINES, resolve
 from workers.supervise import Supervisor
 from workers.validate import Answer, validate
@@ -88,7 +90,7 @@ class Infer:
         Raises:
             EngineUnavailable: the engine did not come up, or cannot be kept alive.
         """
-        asked = list(_parts(parts))
+        asked = list(_parts(parts, filled_in=any(ask.task.columns for ask in self._recipe.asks)))
         name = digest("table", *(part.identity for part in asked if part is not None))
         suspect = self._journal is not None and await asyncio.to_thread(self._journal.begin, name) > 0
         jobs, sources, settled = [], [], []
@@ -97,7 +99,7 @@ class Infer:
                 settled.append(row)
                 continue
             for ask in self._recipe.asks:
-                if ask.asks(part.media.kind):
+                if ask.asks(part.kind):
                     jobs.append(self._answer(ask, part, suspect=suspect))
                     sources.append(row)
         if self._meter is not None:
@@ -164,13 +166,15 @@ class Infer:
         """
         rung, fault = Rung(0, ask.max_tokens, ask.task.temperature), GemstreamError("not tried")
         response: Response | None = None
+        partial: Answer | None = None
         for tries in range(1, TRIES + 1):
             try:
-                request = build(ask, part.identity, part.media, rung)
-                response = await self._supervisor.ask(request, suspect=suspect)
-                answer = validate(ask.task, response)
+                response = await self._supervisor.ask(build(ask, part, rung), suspect=suspect)
+                answer = validate(ask.task, response, part.shown)
             except (AnswerError, RequestTimeout) as error:
                 fault = error
+                if isinstance(error, OffSchemaAnswer):
+                    partial = error.fields.get("partial") or partial
             except TerminalError as error:
                 fault = error
                 break
@@ -182,6 +186,8 @@ class Infer:
             rung = climbed
         if ask.task.fallback_to_page_text() and part.text:
             return _text_layer(part.text, response, tries)
+        if partial is not None and response is not None:
+            return _record(partial, response, tries)
         return {
             "status": Status.ERROR,
             "error": error_value(fault, self._recipe.limits),
@@ -226,19 +232,15 @@ class Infer:
         return pa.table({field.name: columns[field.name] for field in schema}, schema)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One part to ask about."""
+def _parts(table: pa.Table, *, filled_in: bool) -> Iterator[Part | None]:
+    """The parts of a table, in order; None for rows that are settled already.
 
-    identity: str
-    media: Media
-    text: str | None
-    kept: frozenset[str]
-
-
-def _parts(table: pa.Table) -> Iterator[Part | None]:
-    """The parts of a table, in order; None for rows that are settled already."""
+    Args:
+        table: PARTS.
+        filled_in: whether some prompt wants values of the document's own.
+    """
     kept = table["kept"].to_pylist()
+    columns = _columns(table) if filled_in else [{}] * len(table)
     names = (
         "document_id",
         "version",
@@ -249,15 +251,32 @@ def _parts(table: pa.Table) -> Iterator[Part | None]:
         "page_text",
         "status",
     )
-    for row, names_kept in zip(
-        zip(*(table[name].to_pylist() for name in names), strict=True), kept, strict=True
-    ):
+    rows = zip(*(table[name].to_pylist() for name in names), strict=True)
+    for row, names_kept, known in zip(rows, kept, columns, strict=True):
         document, version, index, kind, content, content_hash, text, status = row
         if status is not None:
             yield None
             continue
-        media = Media(PartKind(kind), content, content_hash)
-        yield Part(f"{document}/{version}/{index}", media, text, frozenset(names_kept or ()))
+        media = None if content is None else Media(PartKind(kind), content, content_hash)
+        identity = f"{document}/{version}/{index}"
+        yield Part(identity, media, text, PartKind(kind), frozenset(names_kept or ()), known)
+
+
+def _columns(table: pa.Table) -> list[dict[str, str]]:
+    """What a prompt may fill in: facts of the part, and the manifest's own columns."""
+    own = table["attributes"].to_pylist() if "attributes" in table.column_names else [None] * len(table)
+    facts = table.select(["uri", "part_index", "parts_total", "media_type"]).to_pylist()
+    return [
+        {name: "" if value is None else str(value) for name, value in (attributes or {}).items()}
+        | {
+            "uri": fact["uri"],
+            "file_name": fact["uri"].rpartition("/")[2],
+            "part_number": str((fact["part_index"] or 0) + 1),
+            "parts_total": str(fact["parts_total"]),
+            "media_type": str(fact["media_type"]),
+        }
+        for fact, attributes in zip(facts, own, strict=True)
+    ]
 
 
 def _next(rung: Rung, fault: GemstreamError, ask: Ask) -> Rung | None:
@@ -276,11 +295,25 @@ def _record(answer: Answer, response: Response, attempts: int) -> dict[str, Any]
         "data": answer.data,
         "text_source": "model",
         "finish_reason": response.finish_reason,
+        "valid": None if answer.data is None else not answer.invalid,
+        "invalid_fields": None if answer.data is None else list(answer.invalid),
         "attempts": attempts,
+        **_figures(response),
+    }
+
+
+def _figures(response: Response) -> dict[str, Any]:
+    """The columns of a record that are the engine's own."""
+    likely = response.mean_logprob
+    return {
         "prompt_tokens": response.prompt_tokens,
+        "cached_tokens": response.cached_tokens,
         "output_tokens": response.output_tokens,
-        "confidence": response.confidence,
+        "mean_logprob": likely,
+        "confidence": None if likely is None else math.exp(likely),
         "seconds": response.seconds,
+        "queue_seconds": response.queue_seconds,
+        "generation_seconds": response.generation_seconds,
     }
 
 

@@ -1,33 +1,66 @@
 """part x task x model -> request.
 
-The question is always one of ours (or the job's), and the document is only ever media beside it:
-nothing of a document's text is pasted into an instruction.
+The instruction is always one of ours, or the job's. A document is media beside it, or text below it
+between marks that it cannot forge; either way it is data.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from string import Template
 from typing import TYPE_CHECKING, Any
 
 from schemas.ids import digest
+from schemas.rows import PartKind, Shown
 from workers.engines import Media, Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from schemas.rows import PartKind
     from schemas.tasks.base import Task
+
+MARKUP = re.compile(
+    r"<(/?(?:document|bos|eos|pad|unk|mask|start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token"
+    r"|start_of_audio|end_of_audio|audio_soft_token|unused\d+)|\|[^<>|]{0,40}\|?|[^<>|]{0,40}\|)>",
+    re.IGNORECASE,
+)
+"""What ends a document or a turn, in any spelling that Gemma's tokenizers read as one token: in the text of
+a document it is text."""
+VALUE_CHARACTERS = 500
+"""Of a manifest's value in a prompt; what is longer is no name, and is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part to ask about. `identity` is document, version and part, as one string; without `media` it is
+    shown as its `text`; `columns` are what a prompt may fill in."""
+
+    identity: str
+    media: Media | None
+    text: str | None
+    kind: PartKind
+    kept: frozenset[str] = frozenset()
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> Shown:
+        """How it is put before the model."""
+        if self.media is None:
+            return Shown.TEXT
+        return Shown.AUDIO if self.media.kind is PartKind.AUDIO else Shown.IMAGE
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One task as one model is asked it: made once on the driver, used for every part.
 
-    `made_of` names what the fingerprint is a hash of (`schemas.fingerprint.ingredients`).
+    `questions` are by how a part is shown; `made_of` names what the fingerprint is a hash of
+    (`schemas.fingerprint.ingredients`).
     """
 
     task: Task
-    question: str
+    questions: Mapping[Shown, str]
     fingerprint: str
     made_of: Mapping[str, str]
     max_tokens: int
@@ -36,7 +69,7 @@ class Ask:
 
     def asks(self, kind: PartKind) -> bool:
         """Whether a part of this kind is asked about."""
-        return kind in self.task.parts
+        return kind in self.task.asked_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +81,29 @@ class Rung:
     temperature: float
 
 
-def build(ask: Ask, identity: str, media: Media, rung: Rung) -> Request:
-    """The request of one try.
-
-    Args:
-        ask: task, question and budget.
-        identity: document, version and part, as one string.
-        media: what is shown.
-        rung: which try this is.
-    """
+def build(ask: Ask, part: Part, rung: Rung) -> Request:
+    """The request of one try."""
     schema: dict[str, Any] | None = ask.task.json_schema()
+    question = ask.questions[part.shown]
+    if ask.task.columns:
+        known = {name: as_text(value)[:VALUE_CHARACTERS] for name, value in part.columns.items()}
+        question = Template(question).substitute(known)
+    if part.media is None:
+        question = f"{question}\n\n<document>\n{as_text(part.text or '')}\n</document>"
     return Request(
-        key=digest("request", identity, ask.task.name, ask.fingerprint),
-        question=ask.question,
-        media=media,
+        key=digest("request", part.identity, ask.task.name, ask.fingerprint),
+        question=question,
+        media=part.media,
         max_tokens=rung.max_tokens,
         temperature=rung.temperature,
         seed=ask.seed + rung.attempt,
         json_schema=schema,
         choices=ask.task.choices(),
+        likelihoods=ask.task.likelihoods(),
         attempt=rung.attempt,
     )
+
+
+def as_text(words: str) -> str:
+    """A document's or a manifest's words, without what the model would read as a mark of the turn's."""
+    return MARKUP.sub(r"‹\1›", words)

@@ -5,16 +5,28 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import getitem
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import LoopingAnswer, OffSchemaAnswer, TruncatedAnswer, UnparsableAnswer
+from schemas.errors import (
+    AnswerError,
+    EmptyAnswer,
+    LoopingAnswer,
+    OffSchemaAnswer,
+    TruncatedAnswer,
+    UnparsableAnswer,
+)
 from schemas.ids import canonical
 from schemas.json_schema import arrow_value
+from schemas.tasks.base import Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jsonschema import ValidationError
+
+    from schemas.rows import Shown
     from schemas.tasks.base import Task
     from workers.engines import Response
 
@@ -25,19 +37,27 @@ LOOP_TAIL = 1_600
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is kept of a response that holds."""
+    """What is kept of a response that holds; or, with `invalid`, what holds of one.
+
+    Attributes:
+        text: for people.
+        data: for the typed column, null where nothing or nothing that holds was said; None for prose.
+        invalid: JSON pointers of what does not hold.
+    """
 
     text: str
     data: dict[str, Any] | None = None
+    invalid: tuple[str, ...] = ()
 
 
-def validate(task: Task, response: Response) -> Answer:
-    """Hold a response against its task.
+def validate(task: Task, response: Response, shown: Shown) -> Answer:
+    """Hold a response against its task, about a part that was shown that way.
 
     Raises:
         LoopingAnswer: cut off while repeating itself.
         TruncatedAnswer: cut off; more tokens may help.
-        UnparsableAnswer, OffSchemaAnswer: not what the task's schema asks for.
+        EmptyAnswer: no words, where the task wants some.
+        UnparsableAnswer, OffSchemaAnswer: not what the task asks for.
     """
     text = response.text.strip()
     if response.finish_reason == "length":
@@ -50,28 +70,65 @@ def validate(task: Task, response: Response) -> Answer:
             f"cut at {response.output_tokens} tokens; raise its max_tokens or limits.answer_tokens",
             text=text,
         )
-    choices = task.choices()
+    choices, data_type = task.choices(), task.data_type()
     if choices and text not in choices:
         raise OffSchemaAnswer(f"{text[:200]!r} is none of {', '.join(choices)}", text=text)
-    if task.json_schema() is None:
+    value, faults = (None, {}) if task.json_schema() is None else _parsed(task, text)
+    if not text and not task.may_be_empty:
+        raise EmptyAnswer("no words; ask otherwise (tasks.prompt)", text=text)
+    if data_type is None:
         return Answer(text)
-    return Answer(text, _typed(task, text))
+    try:
+        said = task.data(Said(text, shown, value, response.likelihoods))
+    except AnswerError as error:
+        raise type(error)(error.message, **{**error.fields, "text": text}) from error
+    data, odd = arrow_value(said, data_type)
+    faults |= {pointer: "not of its column's type" for pointer in odd if pointer not in faults}
+    answer = Answer(task.text(text, data), data, tuple(sorted(faults)))
+    if faults:
+        some = any(value is not None for value in data.values())
+        where, why = next(iter(faults.items()))
+        raise OffSchemaAnswer(
+            f"{where}: {why[:200]}", text=text, invalid=list(faults), partial=answer if some else None
+        )
+    return answer
 
 
-def _typed(task: Task, text: str) -> dict[str, Any]:
+def _parsed(task: Task, text: str) -> tuple[Any, dict[str, str]]:
+    """The JSON of an answer, with null for what does not hold; and why, by JSON pointer."""
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except ValueError as error:
         raise UnparsableAnswer(f"no JSON: {error}", text=text) from error
+    found: dict[str, str] = {}
     # Held against the bounded schema: the very one the decoder was given.
-    for fault in _checker(canonical(task.json_schema() or {}))(value):
-        where = "/".join(str(step) for step in fault.absolute_path) or "the answer"
-        raise OffSchemaAnswer(f"{where}: {fault.message[:200]}", text=text) from fault
-    try:
-        data: dict[str, Any] = arrow_value(value, task.data_type())
-    except (ValueError, TypeError) as error:
-        raise OffSchemaAnswer(f"a value is not of its column's type: {error}", text=text) from error
-    return data
+    for fault in list(_checker(canonical(task.json_schema() or {}))(value)):
+        where = list(fault.absolute_path)
+        inner: list[Any] = _inner(fault)
+        if not inner and not where:
+            raise OffSchemaAnswer(f"the answer: {fault.message[:200]}", text=text)
+        holder = reduce(getitem, where if inner else where[:-1], value)
+        for step in inner or where[-1:]:
+            found[_pointer([*(where if inner else where[:-1]), step])] = fault.message
+            if isinstance(holder, list) or step in holder:
+                holder[step] = None
+    return value, found
+
+
+def _inner(fault: ValidationError) -> list[str]:
+    """The fields of an object that a fault of the object is about."""
+    there: Any = fault.instance
+    wanted: Any = fault.validator_value
+    if fault.validator == "required":
+        return [name for name in wanted if name not in there]
+    if fault.validator == "additionalProperties":
+        known: Any = fault.schema
+        return [name for name in there if name not in known["properties"]]
+    return []
+
+
+def _pointer(path: list[str | int]) -> str:
+    return "/" + "/".join(str(step).replace("~", "~0").replace("/", "~1") for step in path)
 
 
 def _no_constant(name: str) -> float:

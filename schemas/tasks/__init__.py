@@ -11,11 +11,16 @@ from schemas.errors import JobError
 from schemas.tasks.base import Task
 
 TASKS = {
+    "ask": "schemas.tasks.ask:Ask",
+    "call": "schemas.tasks.call:Call",
     "caption": "schemas.tasks.caption:Caption",
     "classify": "schemas.tasks.classify:Classify",
     "extract": "schemas.tasks.extract:Extract",
+    "moderate": "schemas.tasks.moderate:Moderate",
     "ocr": "schemas.tasks.ocr:Ocr",
+    "summarize": "schemas.tasks.summarize:Summarize",
     "transcribe": "schemas.tasks.transcribe:Transcribe",
+    "translate": "schemas.tasks.translate:Translate",
 }
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -57,3 +62,18 @@ def make_task(entry: Any) -> Task:
             f"task name {made.name!r} must match {NAME.pattern}: it becomes a folder", key="tasks.name"
         )
     return made
+
+
+def spread(entry: Any) -> list[Any]:
+    """An entry that asks several things at once, as an entry for each: `policies` of moderate."""
+    if not isinstance(entry, dict) or "policies" not in entry:
+        return [entry]
+    rest = {key: value for key, value in entry.items() if key != "policies"}
+    name = rest.pop("name", None) or rest.get("task")
+    policies = entry["policies"]
+    if not isinstance(policies, list | tuple) or not all(isinstance(policy, str) for policy in policies):
+        raise JobError("tasks.policies: a list of policies", key="tasks.policies")
+    return [
+        {**rest, "policy": policy, "name": f"{name}-{policy if NAME.fullmatch(policy) else place}"}
+        for place, policy in enumerate(policies, 1)
+    ]

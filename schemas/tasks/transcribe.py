@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from schemas.rows import PartKind
+from schemas.rows import PartKind, Shown
 from schemas.tasks.base import Task
 
 
@@ -17,17 +17,16 @@ class Transcribe(Task):
 
     kind = "transcribe"
     parts = frozenset({PartKind.AUDIO})
+    may_be_empty = True
 
     max_tokens: int = 512
-    language: str | None = Field(None, description="Spoken language in English words, if it is known.")
+    spoken: str | None = Field(None, description="Spoken language in English words, if it is known.")
 
-    def question(self) -> str:
+    def question(self, shown: Shown) -> str:
         """Google's transcription prompt, with the language when it is known."""
         if self.prompt:
             return self.prompt
-        language = (
-            f"in {self.language} into {self.language} text" if self.language else "in its original language"
-        )
+        language = f"in {self.spoken} into {self.spoken} text" if self.spoken else "in its original language"
         return (
             f"Transcribe the following speech segment {language}. "
             "Follow these specific instructions for formatting the answer:\n"

@@ -21,7 +21,7 @@ from schemas.selection import ONLY, Reason, Selection
 
 TASKS = {"page": ["ocr", "caption"], "audio": ["transcribe"]}
 NOW = {"ocr": "o2", "caption": "c2", "transcribe": "t2"}
-MADE_OF = {task: {"task": task, "prompt": "new", "model": "m"} for task in NOW}
+MADE_OF = {task: [{"task": task, "prompt": "new", "model": "m"}] for task in NOW}
 KNOWN = {"o1": {"task": "ocr", "prompt": "old", "model": "m"}}
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -83,7 +83,7 @@ def documents(*names: str, version: str = "v1", skipped: bool = False) -> pa.Tab
 
 
 def ledger(held: Holdings, **selection: Any) -> Any:
-    return make_ledger(held, TASKS, NOW, MADE_OF, Selection(**selection))
+    return make_ledger(held, TASKS, MADE_OF, Selection(**selection))
 
 
 BOTH = [answer("a", "ocr"), answer("a", "caption")]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.fingerprint import changes, fingerprint, ingredients
 from schemas.models import find_model
+from schemas.rows import Shown
 from schemas.tasks import make_task
 
 MODELS = ("google/gemma-3-4b-it", "google/gemma-3-12b-it")
@@ -39,7 +40,8 @@ def made_of(settings: dict[str, Any], name: str = "classify") -> dict[str, str]:
     values = {key: settings[key] for key in ("prompt", "max_tokens", "temperature", "labels")}
     task = make_task({"task": "classify", "name": name, **values})
     shown = {"image_size": settings["image_size"]}
-    return ingredients(task, find_model(settings["model"]), shown, settings["seed"])
+    questions = [task.question(Shown.IMAGE)]
+    return ingredients(task, questions, find_model(settings["model"]), shown, settings["seed"])
 
 
 @given(SETTINGS, SETTINGS)

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.errors import AnswerError, LoopingAnswer, OffSchemaAnswer, TruncatedAnswer, UnparsableAnswer
+from schemas.errors import (
+    AnswerError,
+    EmptyAnswer,
+    LoopingAnswer,
+    OffSchemaAnswer,
+    TruncatedAnswer,
+    UnparsableAnswer,
+)
+from schemas.rows import Shown
 from schemas.tasks import make_task
 from workers.engines import Response
 from workers.validate import validate
@@ -37,7 +45,7 @@ def said(text: str, finish: str = "stop") -> Response:
 
 
 def test_typed_values() -> None:
-    answer = validate(TOTALS, said('{"kind":"invoice","total":"12.50","due":null}'))
+    answer = validate(TOTALS, said('{"kind":"invoice","total":"12.50","due":null}'), Shown.IMAGE)
     assert answer.data == {"kind": "invoice", "total": Decimal("12.50"), "due": None}
 
 
@@ -56,38 +64,106 @@ def test_typed_values() -> None:
 )
 def test_what_does_not_hold_is_named_and_kept(text: str, error: type[AnswerError]) -> None:
     with pytest.raises(error) as caught:
-        validate(TOTALS, said(text))
+        validate(TOTALS, said(text), Shown.IMAGE)
     assert caught.value.fields["text"] == text
 
 
 def test_a_label_is_one_of_those_in_the_job() -> None:
     task = make_task({"task": "classify", "labels": ["invoice", "letter"]})
-    assert validate(task, said("letter\n")).text == "letter"
+    assert validate(task, said("letter\n"), Shown.IMAGE).text == "letter"
     with pytest.raises(OffSchemaAnswer, match="'a letter' is none of invoice, letter"):
-        validate(task, said("a letter"))
+        validate(task, said("a letter"), Shown.IMAGE)
 
 
 def test_cut_and_looping_are_told_apart() -> None:
     with pytest.raises(TruncatedAnswer):
-        validate(OCR, said("The quick brown fox jumps over the lazy dog and then", "length"))
+        validate(OCR, said("The quick brown fox jumps over the lazy dog and then", "length"), Shown.IMAGE)
     with pytest.raises(LoopingAnswer):
-        validate(OCR, said("Table\n" + "| 0 | 0 |\n" * 200, "length"))
+        validate(OCR, said("Table\n" + "| 0 | 0 |\n" * 200, "length"), Shown.IMAGE)
 
 
 def test_repetition_that_ended_by_itself_is_an_answer() -> None:
     text = "| 0 | 0 |\n" * 200
-    assert validate(OCR, said(text)).text == text.strip()
+    assert validate(OCR, said(text), Shown.IMAGE).text == text.strip()
 
 
 def test_an_empty_page_is_an_answer() -> None:
-    assert validate(OCR, said("")).text == ""
+    assert validate(OCR, said(""), Shown.IMAGE).text == ""
 
 
 @given(st.text(max_size=300) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
 def test_anything_at_all_is_an_answer_or_a_named_error(text: Any) -> None:
     try:
-        answer = validate(TOTALS, said(text))
+        answer = validate(TOTALS, said(text), Shown.IMAGE)
     except AnswerError as error:
         assert error.category in {"unparsable", "off_schema"}
     else:
         assert answer.data is not None
+
+
+def test_what_holds_of_an_answer_is_kept_field_by_field() -> None:
+    text = '{"kind":"letter","total":"12.50","due":"2023-02-30","extra":1}'
+    with pytest.raises(OffSchemaAnswer) as caught:
+        validate(TOTALS, said(text), Shown.IMAGE)
+    partial = caught.value.fields["partial"]
+    assert partial.data == {"kind": None, "total": Decimal("12.50"), "due": None}
+    assert set(partial.invalid) == {"/kind", "/due", "/extra"} and partial.text == text
+
+
+def test_a_field_that_is_missing_is_named() -> None:
+    with pytest.raises(OffSchemaAnswer) as caught:
+        validate(TOTALS, said('{"kind":"invoice"}'), Shown.IMAGE)
+    assert caught.value.fields["partial"].invalid == ("/total",)
+
+
+def test_nothing_that_holds_is_no_answer() -> None:
+    with pytest.raises(OffSchemaAnswer) as caught:
+        validate(TOTALS, said('{"kind":"x","total":1}'), Shown.IMAGE)
+    assert caught.value.fields["partial"] is None
+
+
+def test_no_words_are_an_answer_to_some_tasks_only() -> None:
+    with pytest.raises(EmptyAnswer):
+        validate(make_task("caption"), said(" \n"), Shown.IMAGE)
+
+
+def test_speech_and_its_translation_are_told_apart() -> None:
+    task = make_task({"task": "translate", "to": "Korean"})
+    answer = validate(task, said("good morning\nKorean: 좋은 아침"), Shown.AUDIO)
+    assert answer.text == "좋은 아침"
+    assert answer.data == {"transcription": "good morning", "translation": "좋은 아침", "language": "Korean"}
+    with pytest.raises(UnparsableAnswer) as caught:
+        validate(task, said("good morning"), Shown.AUDIO)
+    assert caught.value.fields["text"] == "good morning"
+    seen = validate(task, said("좋은 아침"), Shown.IMAGE).data
+    assert seen is not None and seen["transcription"] is None and seen["translation"] == "좋은 아침"
+
+
+def test_a_call_has_its_functions_columns() -> None:
+    pay = {"type": "object", "properties": {"total": {"type": "string", "format": "decimal"}}}
+    ring = {"type": "object", "properties": {"who": {"type": "string"}}, "required": ["who"]}
+    functions = [
+        {"name": name, "description": "When.", "parameters": schema}
+        for name, schema in {"pay": pay, "ring": ring}.items()
+    ]
+    task = make_task({"task": "call", "functions": functions})
+    answer = validate(task, said('{"name":"pay","arguments":{"total":"3.50"}}'), Shown.IMAGE)
+    assert answer.data == {
+        "name": "pay",
+        "arguments": {"pay": {"total": Decimal("3.50")}, "ring": None},
+    }
+    assert validate(task, said('{"name":"none"}'), Shown.IMAGE).data == {"name": None, "arguments": None}
+    with pytest.raises(OffSchemaAnswer):
+        validate(task, said('{"name":"ring","arguments":{}}'), Shown.IMAGE)
+
+
+def test_a_policy_is_broken_from_its_threshold_on() -> None:
+    task = make_task({"task": "moderate", "policy": "violence", "threshold": 0.3})
+    response = Response("No", "stop", 3, 1, likelihoods={"Yes": 0.4, "No": 0.6})
+    data = validate(task, response, Shown.IMAGE).data
+    assert data is not None and data["violates"] is True and data["probability"] == 0.4
+    assert validate(task, said("No"), Shown.IMAGE).data == {
+        "violates": False,
+        "probability": None,
+        "policy": "violence",
+    }

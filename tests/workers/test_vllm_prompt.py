@@ -9,7 +9,7 @@ import pytest
 from schemas.models import find_model
 from schemas.rows import PartKind
 from tests.fixtures.runs import GEMMA3, GEMMA3N
-from workers.engines import EngineConfig
+from workers.engines import EngineConfig, Media, Request
 from workers.engines.vllm import VllmEngine
 
 QUESTION = "Read it"
@@ -29,7 +29,7 @@ def test_one_bos_and_one_placeholder(path: Path, kind: PartKind, placeholder: st
     engine = VllmEngine(EngineConfig(find_model(str(path)), max_num_seqs=1, max_model_len=512))
     tokenizer = AutoTokenizer.from_pretrained(path)
     engine._template = tokenizer
-    prompt = engine._prompt(QUESTION, kind)
+    prompt = engine._prompt(Request("key", QUESTION, Media(kind, b"", ""), max_tokens=1))
     ids = tokenizer(prompt)["input_ids"]  # as vLLM does it: special tokens added
     assert ids.count(tokenizer.bos_token_id) == 1
     assert not prompt.startswith(tokenizer.bos_token)

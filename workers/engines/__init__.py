@@ -29,31 +29,41 @@ class Request:
     """One question about one part.
 
     `key` names (document, version, part, task) and is the same in every run; `attempt` counts the
-    rungs of the ladder from 0.
+    rungs of the ladder from 0. Without `media` the question holds all there is to see. With `likelihoods`
+    the answer says how likely each of the `choices` was.
     """
 
     key: str
     question: str
-    media: Media
+    media: Media | None
     max_tokens: int
     temperature: float = 0.0
     seed: int = 0
     json_schema: Mapping[str, Any] | None = None
     choices: tuple[str, ...] = ()
+    likelihoods: bool = False
     attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the engine said. `finish_reason` is "stop" or "length"; `confidence` the geometric mean
-    probability of the output tokens, None where the engine does not tell; `seconds` is measured by the
-    supervisor, from the request's entry into the engine."""
+    """What the engine said. `finish_reason` is "stop" or "length".
+
+    `mean_logprob` is the mean natural log-probability of the output tokens; `likelihoods` has the choices'
+    probabilities, which sum to 1; `cached_tokens` counts those of the prompt that a cache had. All three,
+    `queue_seconds` and `generation_seconds` are None where the engine does not tell. `seconds` is measured
+    by the supervisor, from the request's entry into the engine.
+    """
 
     text: str
     finish_reason: str
     prompt_tokens: int
     output_tokens: int
-    confidence: float | None = None
+    mean_logprob: float | None = None
+    likelihoods: Mapping[str, float] | None = None
+    cached_tokens: int | None = None
+    queue_seconds: float | None = None
+    generation_seconds: float | None = None
     seconds: float = 0.0
 
 

@@ -11,6 +11,7 @@ import ctypes
 import json
 import multiprocessing
 import os
+import re
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 
 FREEZE_SECONDS = 3_600
+TRANSLATED = re.compile(r"output the string '([^']+)'")
+"""In the question about speech: what stands before its translation."""
 
 
 class FaultOptions(BaseModel):
@@ -89,7 +92,13 @@ class FaultEngine:
         elif broken and self._meets("truncate", request):
             text, finish = text[: max(1, len(text) // 2)], "length"
         return Response(
-            text, finish, prompt_tokens=len(request.question.split()), output_tokens=len(text.split())
+            text,
+            finish,
+            prompt_tokens=len(request.question.split()),
+            output_tokens=len(text.split()),
+            likelihoods={choice: float(choice == text) for choice in request.choices}
+            if request.likelihoods
+            else None,
         )
 
     def pulse(self) -> float | None:
@@ -121,13 +130,16 @@ def _healthy(request: Request) -> str:
         return json.dumps(_instance(request.json_schema), separators=(",", ":"))
     if request.choices:
         return request.choices[0]
-    return f"answer {digest(request.key)[:8]} to {request.media.kind.value}"
+    words = f"answer {digest(request.key)[:8]} to {request.media.kind.value if request.media else 'text'}"
+    translated = TRANSLATED.search(request.question)
+    return f"{words}\n{translated[1]}{words}" if translated else words
 
 
 def _instance(schema: Mapping[str, Any]) -> Any:
     """The smallest value that a bounded schema allows."""
     if "anyOf" in schema:
-        return None
+        last = schema["anyOf"][-1]
+        return None if last == {"type": "null"} else _instance(last)
     if "enum" in schema:
         return schema["enum"][0]
     if "const" in schema:

@@ -14,13 +14,22 @@ from schemas.rows import PartKind
 from workers.engines import EngineConfig, Media, Request, Response
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vllm.logprobs import Logprob
     from vllm.sampling_params import SamplingParams
 
 MEDIA_THREADS = 2
 """Decoding a 896 px JPEG takes about 10 ms with the interpreter lock released; two threads feed
 more than any engine measured here takes."""
 
+QUESTION_PLACE = "\u2402question\u2403"
+"""Stands for the question while the chat template is rendered."""
 CONTENT_ITEM = {PartKind.PAGE: "image", PartKind.IMAGE: "image", PartKind.AUDIO: "audio"}
+
+
+LIKELIEST = 20
+"""Tokens whose probability is told at each step: vLLM's own most, unless it is configured otherwise."""
 
 
 class VllmEngine:
@@ -30,7 +39,7 @@ class VllmEngine:
         self._config = config
         self._engine: Any = None
         self._template: Any = None
-        self._prompts: dict[tuple[str, PartKind], str] = {}
+        self._around: dict[PartKind | None, tuple[str, str]] = {}
         self._threads: ThreadPoolExecutor | None = None
         self._steps: Steps | None = None
 
@@ -107,14 +116,15 @@ class VllmEngine:
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        item = CONTENT_ITEM[request.media.kind]
-        loop = asyncio.get_running_loop()
-        media = await loop.run_in_executor(self._threads, _decode, request.media)
-        prompt = {
-            "prompt": self._prompt(request.question, request.media.kind),
-            "multi_modal_data": {item: [media]},
-            "multi_modal_uuids": {item: [request.media.digest]},
-        }
+        prompt: dict[str, Any] = {"prompt": self._prompt(request)}
+        if request.media is not None:
+            item = CONTENT_ITEM[request.media.kind]
+            loop = asyncio.get_running_loop()
+            media = await loop.run_in_executor(self._threads, _decode, request.media)
+            prompt |= {
+                "multi_modal_data": {item: [media]},
+                "multi_modal_uuids": {item: [request.media.digest]},
+            }
         last: Any = None
         try:
             async for output in self._engine.generate(
@@ -125,14 +135,7 @@ class VllmEngine:
             raise EngineUnavailable(f"the engine died: {error}", key=request.key) from error
         except (VLLMClientError, EngineGenerateError, ValueError) as error:
             raise RequestRefused(f"vLLM refused the request: {error or type(error).__name__}") from error
-        answer = last.outputs[0]
-        return Response(
-            text=answer.text,
-            finish_reason=answer.finish_reason or "stop",
-            prompt_tokens=len(last.prompt_token_ids or ()),
-            output_tokens=len(answer.token_ids),
-            confidence=_confidence(answer),
-        )
+        return _response(last, request)
 
     def pulse(self) -> float | None:
         """See `Engine.pulse`."""
@@ -147,24 +150,24 @@ class VllmEngine:
             self._engine.shutdown()
             self._engine = None
 
-    def _prompt(self, question: str, kind: PartKind) -> str:
-        """The chat template around one question; cached, since a job asks a handful of them.
+    def _prompt(self, request: Request) -> str:
+        """The chat template around the question. It is rendered once for each kind of media.
 
         The template writes `<bos>` and vLLM's tokenizer adds another: Gemma answers visibly worse
         with two, so the template's is taken off.
         """
-        known = self._prompts.get((question, kind))
-        if known is not None:
-            return known
-        content = [{"type": CONTENT_ITEM[kind]}, {"type": "text", "text": question}]
-        if not self._config.model.media_first:
-            content.reverse()
-        rendered: str = self._template.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        prompt = rendered.removeprefix(self._template.bos_token or "")
-        self._prompts[question, kind] = prompt
-        return prompt
+        kind = None if request.media is None else request.media.kind
+        if kind not in self._around:
+            content = [{"type": "text", "text": QUESTION_PLACE}]
+            if kind is not None:
+                content.insert(0 if self._config.model.media_first else 1, {"type": CONTENT_ITEM[kind]})
+            rendered: str = self._template.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            )
+            before, _, after = rendered.removeprefix(self._template.bos_token or "").partition(QUESTION_PLACE)
+            self._around[kind] = before, after
+        before, after = self._around[kind]
+        return f"{before}{request.question.strip()}{after}"
 
 
 class Steps:
@@ -214,13 +217,66 @@ def _sampling(request: Request) -> SamplingParams:
         max_tokens=request.max_tokens,
         temperature=request.temperature,
         seed=request.seed if request.temperature else None,
-        logprobs=0,  # of the sampled token alone: the confidence, and no more work than that
+        # 0 is the sampled token alone: the confidence, and no more work than that.
+        logprobs=LIKELIEST if request.likelihoods else 0,
         structured_outputs=StructuredOutputsParams(**held) if held else None,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
 
-def _confidence(answer: Any) -> float | None:
-    if answer.cumulative_logprob is None or not answer.token_ids:
-        return None
-    return math.exp(answer.cumulative_logprob / len(answer.token_ids))
+def _response(output: Any, request: Request) -> Response:
+    answer, tokens, stats = output.outputs[0], len(output.outputs[0].token_ids), output.metrics
+    told = stats is not None and stats.scheduled_ts > 0
+    return Response(
+        text=answer.text,
+        finish_reason=answer.finish_reason or "stop",
+        prompt_tokens=len(output.prompt_token_ids or ()),
+        output_tokens=tokens,
+        mean_logprob=answer.cumulative_logprob / tokens if tokens and answer.logprobs else None,
+        likelihoods=likelihoods(answer.token_ids, answer.logprobs, request.choices)
+        if request.likelihoods
+        else None,
+        cached_tokens=output.num_cached_tokens,
+        queue_seconds=stats.scheduled_ts - stats.queued_ts if told else None,
+        generation_seconds=stats.last_token_ts - stats.scheduled_ts if told else None,
+    )
+
+
+def likelihoods(
+    taken: Sequence[int], steps: Sequence[Mapping[int, Logprob]], choices: Sequence[str]
+) -> dict[str, float]:
+    """How likely each choice was, from what else the engine might have said at each step.
+
+    Decoding is held to the choices, and vLLM tells the probabilities that are left after that: at each
+    step they are of the tokens that some choice goes on with. What leaves the path that was taken has its
+    probability there and then; choices that leave it together by the same token share it equally, for
+    nobody went on to tell them apart.
+
+    Args:
+        taken: the answer's token ids.
+        steps: per token of the answer, the likeliest token ids, the taken one among them.
+        choices: all there were.
+
+    Returns:
+        A probability per choice; they sum to 1.
+    """
+    found = dict.fromkeys(choices, 0.0)
+    said, reached = "", 1.0
+    for token, step in zip(taken, steps, strict=True):
+        for other, facts in step.items():
+            going = _going_on(said, facts, choices) if other != token else ()
+            for choice in going:
+                found[choice] += reached * math.exp(facts.logprob) / len(going)
+        reached *= math.exp(step[token].logprob)
+        if _going_on(said, step[token], choices):  # else it is the end of the turn
+            said += step[token].decoded_token or ""
+    if said in found:
+        found[said] += reached
+    whole = sum(found.values()) or 1.0
+    return {choice: found[choice] / whole for choice in choices}
+
+
+def _going_on(said: str, token: Logprob, choices: Sequence[str]) -> Sequence[str]:
+    """The choices that what was said may still become when this token follows."""
+    word = token.decoded_token
+    return [choice for choice in choices if choice.startswith(said + word)] if word else []

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from deploy.demo.training.page_data import make_subject, picture, questions
 from schemas.ids import digest
 from schemas.models import Model, find_model
-from schemas.rows import PartKind
+from schemas.rows import PartKind, Shown
 from schemas.tasks import make_task
 from workers.engines import EngineConfig, Media, Request
 from workers.engines.vllm import VllmEngine
@@ -49,7 +49,7 @@ def clips(seed: str, count: int) -> list[Asked]:
     """The transcription of each of `count` fresh clips by unseen voices."""
     from deploy.demo.speech import make_speech
 
-    question = make_task("transcribe").question()
+    question = make_task("transcribe").question(Shown.AUDIO)
     asked: list[Asked] = []
     for index in range(count):
         rng = random.Random(f"{seed}/{index}")

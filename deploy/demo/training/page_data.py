@@ -30,6 +30,7 @@ from deploy.demo.pages import (
 from deploy.demo.training.loop import Batches
 from deploy.demo.training.tokenizer import clauses, make_tokenizer
 from schemas.job import load_job
+from schemas.rows import Shown
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -63,7 +64,7 @@ def frame(words: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
 def questions() -> dict[str, str]:
     """Task -> its question, as the demo's job asks it."""
     tasks = load_job(JOB, {"input": "-", "output": "-"}).tasks
-    return {task.name: task.question() for task in tasks if task.name != "transcribe"}
+    return {task.name: task.question(Shown.IMAGE) for task in tasks if task.name != "transcribe"}
 
 
 def answer(task: str, truth: dict[str, Any]) -> str:

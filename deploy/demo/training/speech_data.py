@@ -12,6 +12,7 @@ from torch.nn import functional
 from deploy.demo.speech import RATE, Speech, make_silence, make_speech
 from deploy.demo.training.loop import Batches
 from deploy.demo.training.tokenizer import clauses, make_tokenizer
+from schemas.rows import Shown
 from schemas.tasks import make_task
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ ANSWER_END = "<end_of_turn>"
 
 def question() -> str:
     """The pipeline's, word for word."""
-    return make_task("transcribe").question()
+    return make_task("transcribe").question(Shown.AUDIO)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
