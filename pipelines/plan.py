@@ -11,7 +11,7 @@ from schemas.errors import JobError
 from schemas.fingerprint import fingerprint, ingredients
 from schemas.ids import canonical, digest
 from schemas.models import Model, find_model
-from schemas.rows import PartKind, Shown, outcomes_schema
+from schemas.rows import Pages, PartKind, Shown, outcomes_schema
 from schemas.selection import Selection
 from schemas.tasks.ask import COLUMNS
 from workers.engines import EngineConfig
@@ -38,6 +38,7 @@ MAX_MODEL_LEN = 8_192
 TEMPLATE_TOKENS = 32
 """Turn markers, BOS, and the newlines around the media."""
 MIN_ANSWER_TOKENS = 16
+MIN_TEXT_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
@@ -161,14 +162,38 @@ def _lane(
         seed=job.seed,
         options=job.engine.options,
     )
+    pages = job.expand.pages if pool == "vision" else Pages.IMAGE
     expand = ExpandOptions(
         passwords=job.expand.passwords,
+        pages=pages,
+        text_characters=_room_for_text(tasks, length) if pages is not Pages.IMAGE else 0,
         image_size=job.expand.image_size or model.image_size,
         jpeg_quality=job.expand.jpeg_quality,
         segment_seconds=model.clip_seconds,
     )
     asks = tuple(_ask(job, task, model, length, expand, attributes) for task in tasks)
     return Lane(pool, model, config, asks, expand)
+
+
+def _shown(model: Model, expand: ExpandOptions) -> tuple[Shown, ...]:
+    """The ways in which parts are put before this model in this job."""
+    if PartKind.AUDIO in model.parts:
+        return (Shown.AUDIO,)
+    return (Shown.IMAGE,) if expand.pages is Pages.IMAGE else (Shown.IMAGE, Shown.TEXT)
+
+
+def _room_for_text(tasks: list[Task], length: int) -> int:
+    """Characters of a page's text that fit the context beside any task's question and answer: a token is at
+    least a character."""
+    taken = max(len(task.question(Shown.TEXT)) + task.max_tokens for task in tasks)
+    room = length - TEMPLATE_TOKENS - taken
+    if room < MIN_TEXT_CHARACTERS:
+        raise JobError(
+            f"expand.pages: {length} tokens of context leave no room for a page's text beside {taken} of "
+            "question and answer; raise engine.max_model_len, lower tasks.max_tokens, or set it to image",
+            key="expand.pages",
+        )
+    return room
 
 
 def _refuse_unknown_columns(task: Task, attributes: pa.DataType | None) -> None:
@@ -189,11 +214,11 @@ def _ask(
     expand: ExpandOptions,
     attributes: pa.DataType | None,
 ) -> Ask:
-    shown = (Shown.AUDIO,) if PartKind.AUDIO in model.parts else (Shown.IMAGE,)
-    questions = {how: task.question(how) for how in shown}
+    questions = {how: task.question(how) for how in _shown(model, expand)}
     asked = max(questions.values(), key=len)
     # A token is at least a character, so the question's length bounds its tokens from above.
-    room = min(job.limits.answer_tokens, length - model.media_tokens - len(asked) - TEMPLATE_TOKENS)
+    part_tokens = max(model.media_tokens, expand.text_characters)
+    room = min(job.limits.answer_tokens, length - part_tokens - len(asked) - TEMPLATE_TOKENS)
     if room < MIN_ANSWER_TOKENS:
         raise JobError(
             f"tasks.{task.name}: a question of {len(asked)} characters and {model.media_tokens} media tokens "

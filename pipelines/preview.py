@@ -185,7 +185,7 @@ def _parts(plan: Plan, sample: pa.Table) -> tuple[Counter[str], int]:
     try:
         for table in stage(sample.append_column("kept", pa.nulls(len(sample), pa.list_(pa.string())))):
             shown = table.filter(pc.invert(pc.equal(pc.fill_null(table["status"], ""), Status.ERROR.value)))
-            shown = shown.filter(pc.is_valid(shown["content"]))
+            shown = shown.filter(pc.is_valid(shown["shown"]))
             parts.update(shown["part_kind"].to_pylist())
     finally:
         stage.close()

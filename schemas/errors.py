@@ -20,6 +20,7 @@
         ├── WrongContent            the name says one thing, the bytes another
         ├── CorruptDocument         the parser gave up
         ├── EncryptedDocument       no password in the job opens it
+        ├── NoText                  a page that is to be read by its text layer has none
         ├── LimitExceeded           a limit of the job, with its name
         ├── ParserCrashed           the parser took its process down
         ├── ParserTimeout           the parser did not come back
@@ -201,6 +202,13 @@ class EncryptedDocument(TerminalError):
     """No password in the job opens it."""
 
     category = "encrypted"
+    stage = "expand"
+
+
+class NoText(TerminalError):
+    """A page that is to be read by its text layer (`expand.pages: text`) has none."""
+
+    category = "no_text"
     stage = "expand"
 
 

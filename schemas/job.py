@@ -21,6 +21,7 @@ from pydantic import (
 
 from schemas.errors import JobError
 from schemas.limits import Limits
+from schemas.rows import Pages
 from schemas.storage import StorageOptions
 from schemas.tasks import make_task, spread
 from schemas.tasks.base import Task
@@ -69,6 +70,11 @@ class PageOptions(Options):
     passwords: tuple[SecretStr, ...] = Field((), description="Tried in turn on encrypted documents.")
     jpeg_quality: int = Field(
         90, ge=30, le=100, description="Quality of the JPEG a page or photo travels as."
+    )
+    pages: Pages = Field(
+        Pages.IMAGE,
+        description="image draws every page, text sends a page's own text layer, auto the text where it can "
+        "be trusted.",
     )
     image_size: int | None = Field(
         None, ge=32, le=4096, description="Longest side shown; the model's own if not set."

@@ -32,6 +32,14 @@ class Shown(StrEnum):
     AUDIO = "audio"
 
 
+class Pages(StrEnum):
+    """How the pages of a PDF are shown."""
+
+    AUTO = "auto"
+    IMAGE = "image"
+    TEXT = "text"
+
+
 class Status(StrEnum):
     """What an outcome row says of the answers it settles."""
 
@@ -73,6 +81,7 @@ PART_FACTS = pa.schema(
         pa.field("part_index", pa.int32()),
         pa.field("parts_total", pa.int32()),
         pa.field("part_kind", pa.string()),
+        pa.field("shown", pa.string()),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("rotation", pa.int16()),
@@ -80,8 +89,9 @@ PART_FACTS = pa.schema(
         pa.field("end_seconds", pa.float64()),
     ]
 )
-"""`width` and `height` are points for a page and pixels for an image, as the document has them
-(before scaling to the model); `rotation` is the clockwise turn in degrees that was applied."""
+"""`shown` is how the part was put before the model: image, text or audio; null where it never was.
+`width` and `height` are points for a page and pixels for an image, as the document has them (before
+scaling to the model); `rotation` is the clockwise turn in degrees that was applied."""
 
 ERROR = pa.struct(
     [

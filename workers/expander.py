@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from schemas.errors import CorruptDocument, GemstreamError, ParserCrashed
 from schemas.ids import canonical, digest
-from schemas.rows import PARTS, Status, error_value, with_attributes
+from schemas.rows import PARTS, PartKind, Shown, Status, error_value, with_attributes
 from workers.expand import Expander, ExpandOptions, Opened, Part
 from workers.fetch import DOCUMENT, Document, Fetched, Fetcher, documents_of
 from workers.guard import Guard
@@ -307,6 +307,7 @@ def _part_rows(base: Row, part: Part, work: _Work) -> Iterator[Row]:
     if part.error is None:
         yield row | {
             "settled": 0,
+            "shown": _shown(base["part_kind"], part),
             "content": part.content or None,
             "content_hash": digest(part.content) if part.content else None,
             "page_text": part.text,
@@ -317,6 +318,12 @@ def _part_rows(base: Row, part: Part, work: _Work) -> Iterator[Row]:
     yield row | {"status": Status.ERROR, "settled": len(work.names) - len(kept), "error": error}
     for name in kept:
         yield row | {"status": Status.KEPT, "settled": 1, "task": name}
+
+
+def _shown(kind: str, part: Part) -> Shown:
+    if kind == PartKind.AUDIO:
+        return Shown.AUDIO
+    return Shown.IMAGE if part.content else Shown.TEXT
 
 
 def _rest_rows(base: Row, first: int, work: _Work, fault: GemstreamError) -> Iterator[Row]:

@@ -50,8 +50,8 @@ def test_every_task_can_be_made_and_asks_of_each_part_it_takes() -> None:
         (
             {},
             "Transcribe the following speech segment in its original language, then translate it into "
-            "Korean. When formatting the answer, first output the transcription in its original language, then one "
-            "newline, then output the string 'Korean: ', then the translation in Korean.",
+            "Korean. When formatting the answer, first output the transcription in its original language, "
+            "then one newline, then output the string 'Korean: ', then the translation in Korean.",
         ),
         (
             {"source": "English"},

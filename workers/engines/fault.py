@@ -138,8 +138,8 @@ def _healthy(request: Request) -> str:
 def _instance(schema: Mapping[str, Any]) -> Any:
     """The smallest value that a bounded schema allows."""
     if "anyOf" in schema:
-        last = schema["anyOf"][-1]
-        return None if last == {"type": "null"} else _instance(last)
+        options = schema["anyOf"]
+        return None if {"type": "null"} in options else _instance(options[0])
     if "enum" in schema:
         return schema["enum"][0]
     if "const" in schema:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from schemas.rows import Pages
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -29,6 +31,8 @@ class ExpandOptions(BaseModel):
     image_size: int = Field(
         896, ge=32, le=4096, description="Longest side of what the model sees, in pixels."
     )
+    pages: Pages = Field(Pages.IMAGE, description="How the pages of a PDF are shown.")
+    text_characters: int = Field(0, ge=0, description="Of a page shown as text; a longer one is drawn.")
     jpeg_quality: int = Field(90, ge=30, le=100, description="Quality of the JPEG that carries it.")
     segment_seconds: float = Field(30.0, ge=1.0, le=30.0, description="Longest audio segment.")
     sample_rate: int = Field(16_000, description="Samples a second of what the model hears.")

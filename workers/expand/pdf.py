@@ -8,9 +8,10 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from schemas.errors import CorruptDocument, EncryptedDocument, GemstreamError, LimitExceeded
-from schemas.rows import PartKind
+from schemas.errors import CorruptDocument, EncryptedDocument, GemstreamError, LimitExceeded, NoText
+from schemas.rows import Pages, PartKind
 from workers.expand import ExpandOptions, Opened, Part
+from workers.expand.text_layer import is_trustworthy
 from workers.guard import REFUSED_MEMORY
 
 if TYPE_CHECKING:
@@ -145,11 +146,8 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
     try:
         page = document.load_page(index)
         width, height = float(page.rect.width), float(page.rect.height)
-        scale = _scale(width, height, options, limits)
-        picture = page.get_pixmap(matrix=pymupdf.Matrix(scale, scale), colorspace=pymupdf.csRGB, alpha=False)
         text = _clean(page.get_text()).strip("\n ")
-        _refuse_lost_content(page, picture, text)
-        content = _jpeg(picture, options)
+        content = b"" if _as_text(page, text, options) else _drawn(page, text, options, limits)
     except GemstreamError as error:
         return Part(index, error=error)
     except pymupdf.mupdf.FzErrorSystem as error:
@@ -165,6 +163,42 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
         rotation=int(page.rotation),
         text=text or None,
     )
+
+
+def _drawn(page: Any, text: str, options: ExpandOptions, limits: Limits) -> bytes:
+    import pymupdf
+
+    scale = _scale(float(page.rect.width), float(page.rect.height), options, limits)
+    picture = page.get_pixmap(matrix=pymupdf.Matrix(scale, scale), colorspace=pymupdf.csRGB, alpha=False)
+    _refuse_lost_content(page, picture, text)
+    return _jpeg(picture, options)
+
+
+def _as_text(page: Any, text: str, options: ExpandOptions) -> bool:
+    """Whether a page is shown by its text layer.
+
+    Raises:
+        NoText, LimitExceeded: it has to be, and has none, or too much of it for the model's context.
+    """
+    if options.pages is Pages.IMAGE:
+        return False
+    if options.pages is Pages.AUTO:
+        return len(text) <= options.text_characters and is_trustworthy(text, _pictured(page))
+    if not text:
+        raise NoText(f"page {page.number + 1} has no text layer; set expand.pages to auto or image")
+    if len(text) > options.text_characters:
+        raise LimitExceeded(
+            f"page {page.number + 1} has {len(text):,} characters, and {options.text_characters:,} fit the "
+            "model's context beside an answer; raise engine.max_model_len, or set expand.pages to auto"
+        )
+    return True
+
+
+def _pictured(page: Any) -> float:
+    """Share of the page that lies under pictures, overlaps counted twice: 1 and more for a scan."""
+    whole = abs(page.rect.get_area()) or 1.0
+    areas = [(page.rect & info["bbox"]).get_area() for info in page.get_image_info()]
+    return float(sum(areas) / whole)
 
 
 def _refuse_lost_content(page: Any, picture: Any, text: str) -> None:
