@@ -17,6 +17,7 @@ from workers.engines import EngineConfig
 from workers.expand import ExpandOptions
 from workers.prompt import Ask
 from workers.registry import ENGINES, SINKS, resolve
+from workers.segments import VERSION as SEGMENTATION
 from workers.storage.factory import normalise
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ def _lane(job: JobSpec, pool: PartPool, tasks: list[Task], gpus: float) -> Lane:
         image_size=job.expand.image_size or model.image_size,
         jpeg_quality=job.expand.jpeg_quality,
         segment_seconds=model.clip_seconds,
+        segmentation=SEGMENTATION if pool == "audio" else None,
     )
     return Lane(pool, model, config, tuple(_ask(job, task, model, length, expand) for task in tasks), expand)
 
@@ -169,7 +171,8 @@ def _ask(job: JobSpec, task: Task, model: Model, length: int, expand: ExpandOpti
             f"leave no room in {length} tokens; raise engine.max_model_len or limits.answer_tokens",
             key=f"tasks.{task.name}",
         )
-    made_of = ingredients(task, model, expand.model_dump(mode="json", exclude={"passwords"}), job.seed)
+    shown = expand.model_dump(mode="json", exclude={"passwords"}, exclude_none=True)
+    made_of = ingredients(task, model, shown, job.seed)
     return Ask(
         task=task,
         question=asked,
