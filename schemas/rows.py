@@ -106,8 +106,8 @@ PARTS = pa.schema(
 )
 """Expand's output. A row with `content` is a part to ask about: JPEG bytes at the model's
 resolution, or 16 kHz mono float32 samples. One without, whose answers are not all kept, is a
-recording in which nobody speaks, and is answered without a model. A row with `status` set is already an outcome and
-passes the engines untouched. `expected` is how many answers the whole document owes,
+recording in which nobody speaks, and is answered without a model. A row with `status` set is already
+an outcome and passes the engines untouched. `expected` is how many answers the whole document owes,
 `settled` how many of them this row settles by itself. `kept` names the tasks whose answer about
 this part the output already holds."""
 
@@ -128,8 +128,9 @@ ANSWER = pa.schema(
         pa.field("document_metadata", pa.string()),
     ]
 )
-"""`text_source` is "model", "text_layer" or, of a recording in which nobody speaks, "silence"; `confidence` is the geometric mean probability of the
-output tokens; `seconds` is the time of the try that was kept, from its entry into the engine."""
+"""`text_source` is "model", "text_layer" or, of a recording in which nobody speaks, "silence";
+`confidence` is the geometric mean probability of the output tokens; `seconds` is the time of the try
+that was kept, from its entry into the engine."""
 
 RUN = pa.schema([pa.field("run_id", pa.string()), pa.field("answered_at", pa.timestamp("us", tz="UTC"))])
 

@@ -53,7 +53,7 @@ STEADY_DECIBEL = 3.0
 """Sound that varies by less is a hum or a hiss: the noisiest of the demo's recordings vary by 10 dB, real
 ones by 20 dB."""
 JUDGED = 50
-"""A shorter recording has nothing to compare its sound with: unless it is below FLOOR_DECIBEL, it is heard."""
+"""A shorter recording has nothing to compare its sound with: above FLOOR_DECIBEL it is heard."""
 
 PAUSE = 20
 """A shorter silence is the closure of a "t", and part of the speech around it."""
