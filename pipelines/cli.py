@@ -31,6 +31,7 @@ from pipelines.flags import (
     selection_of,
     settings_of,
 )
+from pipelines.subtitles import subtitles
 from schemas.errors import GemstreamError, Interrupted, JobError
 
 app = typer.Typer(
@@ -110,6 +111,7 @@ def plan(
 app.command()(upkeep.errors)
 app.command()(upkeep.retry)
 app.command()(upkeep.gc)
+app.command()(subtitles)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from workers.engines import EngineConfig
 from workers.expand import ExpandOptions
 from workers.prompt import Ask
 from workers.registry import ENGINES, SINKS, resolve
+from workers.segments import VERSION as SEGMENTATION
 from workers.storage.factory import normalise
 
 if TYPE_CHECKING:
@@ -170,6 +171,7 @@ def _lane(
         image_size=job.expand.image_size or model.image_size,
         jpeg_quality=job.expand.jpeg_quality,
         segment_seconds=model.clip_seconds,
+        segmentation=SEGMENTATION if pool == "audio" else None,
     )
     asks = tuple(_ask(job, task, model, length, expand, attributes) for task in tasks)
     return Lane(pool, model, config, asks, expand)
@@ -226,7 +228,7 @@ def _ask(
             key=f"tasks.{task.name}",
         )
     _refuse_unknown_columns(task, attributes)
-    options = expand.model_dump(mode="json", exclude={"passwords"})
+    options = expand.model_dump(mode="json", exclude={"passwords"}, exclude_none=True)
     made_of = ingredients(task, questions.values(), model, options, job.seed)
     return Ask(
         task=task,

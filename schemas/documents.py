@@ -48,7 +48,8 @@ SEGMENTS = pa.list_(
         ]
     )
 )
-"""A recording's texts with their times, as subtitles need them."""
+"""A recording's texts with their times, in order. Of one task none overlaps the next, neither in time nor in
+words; the records keep what each part said."""
 
 FINGERPRINTS = pa.map_(pa.string(), pa.string())
 """Task -> fingerprint of its answers: which prompt, model and options this row is made of."""
@@ -65,6 +66,8 @@ DOCUMENT_ROWS = pa.schema(
         pa.field("missing", MISSING),
         pa.field("texts", TEXTS),
         pa.field("segments", SEGMENTS),
+        pa.field("srt", pa.large_string()),
+        pa.field("vtt", pa.large_string()),
         pa.field("seconds_of_media", pa.float64()),
         pa.field("prompt_tokens", pa.int64()),
         pa.field("output_tokens", pa.int64()),
@@ -77,8 +80,9 @@ DOCUMENT_ROWS = pa.schema(
 )
 """`answers` are there of the `owed` ones; `owed`, `part_kind` and `parts_total` are null where the
 document never opened, for nobody knows how many parts it has. `missing`, `texts` and `fingerprints`
-are empty, never null, where there is nothing to say; `segments` and `seconds_of_media` are null for
-all but audio. Tokens are int64, since a part's int32 does not hold the sum of a long document.
+are empty, never null, where there is nothing to say; `segments`, `srt`, `vtt` and `seconds_of_media`
+are null for all but audio; the subtitles are of the first task that the job asks about recordings.
+Tokens are int64, since a part's int32 does not hold the sum of a long document.
 `engine_seconds` adds up what each answer took, so it passes the clock's time where an engine works on
 many at once; it and the tokens are null where no answer says. `answered_at` is the latest answer or
 error that the row is made of, `run_id` the run that made the row: its answers may be of earlier ones."""

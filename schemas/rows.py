@@ -124,10 +124,11 @@ PARTS = pa.schema(
     ]
 )
 """Expand's output. A row with `content` is a part to ask about: JPEG bytes at the model's
-resolution, or 16 kHz mono float32 samples; a page without one is shown as its `page_text`. A row with
-`status` set is already an outcome and passes the engines untouched. `expected` is how many answers the
-whole document owes, `settled` how many of them this row settles by itself. `kept` names the tasks whose
-answer about this part the output already holds."""
+resolution, or 16 kHz mono float32 samples. A page without it is shown as its `page_text`; a recording
+without it is one in which nobody speaks, and is answered without a model. A row with `status` set is
+already an outcome and passes the engines untouched. `expected` is how many answers the whole document
+owes, `settled` how many of them this row settles by itself. `kept` names the tasks whose answer about
+this part the output already holds."""
 
 ANSWER = pa.schema(
     [
@@ -152,9 +153,9 @@ ANSWER = pa.schema(
         pa.field("document_metadata", pa.string()),
     ]
 )
-"""`text_source` is "model", "text_layer" where a page's own text stands in for an answer, or null in an
-error. `valid` is null for prose; where it is false, `data` has what holds, `invalid_fields` the JSON
-pointers of what does not, and `text` all that was said.
+"""`text_source` is "model", "text_layer" where a page's own text stands in for an answer, "silence" of a
+recording in which nobody speaks, or null in an error. `valid` is null for prose; where it is false, `data`
+has what holds, `invalid_fields` the JSON pointers of what does not, and `text` all that was said.
 
 `cached_tokens` of the prompt's were found in the engine's prefix cache. `mean_logprob` is the mean natural
 log-probability of the output tokens, and `confidence` its exponential. `seconds` is the time of the try

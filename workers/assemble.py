@@ -17,6 +17,8 @@ from schemas.documents import (
     documents_schema,
 )
 from schemas.rows import ERRORS, PartKind, records_schema, with_attributes
+from workers import subtitles
+from workers.transcript import duration, stitched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -115,7 +117,7 @@ def assemble(
     ids = ids.take(pc.sort_indices(ids))
     # From here on a document is its place in the result: numbers group and sort faster than texts.
     said = said.append_column("document", pc.index_in(said["document_id"], ids))
-    answers = _in_order(said.filter(said["asked"]))
+    answers = stitched(_in_order(said.filter(said["asked"])))
     failures = said.filter(pc.is_null(said["asked"]))
     facts = _facts(said).append_column("document_id", ids)
     sums = _aligned(_sums(answers), facts)
@@ -131,9 +133,10 @@ def assemble(
     }
     columns["status"] = _status(columns["answers"], columns["owed"])
     audio = pc.fill_null(pc.equal(facts["part_kind"], PartKind.AUDIO.value), False)
-    columns["seconds_of_media"] = pc.if_else(audio, facts["end_seconds"], None)
+    columns["seconds_of_media"] = pc.if_else(audio, duration(facts), None)
     columns["texts"], columns["fingerprints"] = _texts(answers, facts)
     columns["segments"] = _segments(answers, facts, audio)
+    columns |= subtitles.columns(columns["segments"], tasks_by_kind.get(PartKind.AUDIO, ()))
     incomplete = pc.not_equal(columns["status"], DocumentStatus.OK.value)
     columns["missing"] = _missing(facts, incomplete, answers, failures, tasks_by_kind)
     if attributes is not None:

@@ -150,6 +150,8 @@ class Infer:
         common: dict[str, Any] = {"task": ask.task.name, "fingerprint": ask.fingerprint}
         if ask.task.name in part.kept:
             return common | {"status": Status.KEPT}
+        if part.silent:
+            return common | _silence()
         try:
             outcome = await self._climb(ask, part, suspect=suspect)
         except Draining:
@@ -327,6 +329,12 @@ def _text_layer(text: str, response: Response | None, attempts: int) -> dict[str
         "prompt_tokens": response.prompt_tokens if response else None,
         "output_tokens": response.output_tokens if response else None,
     }
+
+
+def _silence() -> dict[str, Any]:
+    """Where nobody speaks a model would make up words, so none is asked."""
+    said = {"text": "", "text_source": "silence", "finish_reason": "silence", "attempts": 0}
+    return {"status": Status.RECORD, **said}
 
 
 def _repeated(count: int, **values: str) -> dict[str, pa.Array]:

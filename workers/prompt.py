@@ -44,6 +44,11 @@ class Part:
     columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def silent(self) -> bool:
+        """Whether it is a recording in which nobody speaks."""
+        return self.kind is PartKind.AUDIO and self.media is None
+
+    @property
     def shown(self) -> Shown:
         """How it is put before the model."""
         if self.media is None:

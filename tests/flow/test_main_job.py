@@ -60,18 +60,18 @@ def test_every_part_of_every_document_has_one_answer_per_task(main_run: MainRun)
             assert row["parts_total"] == len(main_run.truth[row["name"]]["pages"])
 
 
-def test_recordings_are_cut_whole_and_in_order(main_run: MainRun) -> None:
+def test_recordings_are_heard_in_order_and_all_that_is_said_in_them(main_run: MainRun) -> None:
     rows = main_run.table("records/task=transcribe").to_pylist()
     recordings = {name: entry for name, entry in main_run.truth.items() if entry["media"] == "audio"}
     assert {row["name"] for row in rows} == set(recordings)
     for name, entry in recordings.items():
         segments = [row for row in rows if row["name"] == name]
         assert [row["part_index"] for row in segments] == list(range(segments[0]["parts_total"]))
-        assert segments[0]["start_seconds"] == 0
-        assert segments[-1]["end_seconds"] == pytest.approx(entry["seconds"], abs=0.1)
+        assert segments[-1]["end_seconds"] <= entry["seconds"] + 0.1
         for before, after in zip(segments, segments[1:], strict=False):
-            assert before["end_seconds"] == after["start_seconds"]
-        assert all(row["end_seconds"] - row["start_seconds"] <= 30 for row in segments)
+            assert before["end_seconds"] <= after["start_seconds"]
+        assert all(row["end_seconds"] - row["start_seconds"] <= 8 for row in segments)
+        assert {row["text_source"] for row in segments} == {"model" if entry["digits"] else "silence"}
 
 
 def test_answers_say_how_they_came_about(main_run: MainRun) -> None:

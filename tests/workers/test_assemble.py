@@ -47,6 +47,8 @@ def test_pages_come_in_any_order_and_leave_in_theirs() -> None:
         "missing": [],
         "texts": {"ocr": "\n\n".join(f"page {part}" for part in range(12))},
         "segments": None,
+        "srt": None,
+        "vtt": None,
         "seconds_of_media": None,
         "prompt_tokens": 1_200,
         "output_tokens": 120,

@@ -188,7 +188,7 @@ def test_what_was_read_all_the_same_says_what_was_wrong(found):
 def test_the_long_recording_is_cut_into_what_the_model_can_hear(found):
     rows = found["derived__long_en.opus"]
     lengths = [row["end_seconds"] - row["start_seconds"] for row in rows]
-    assert abs(rows[-1]["end_seconds"] - 317.175) < 0.01
+    assert 310 < sum(lengths) < rows[-1]["end_seconds"] < 317.2
     assert max(lengths) <= 30 + 1e-6
     assert min(lengths) >= 1
 

@@ -64,7 +64,8 @@ def photo(path, size=(80, 60)):
 
 
 def clip(path, seconds):
-    soundfile.write(path, np.zeros(int(seconds * 16_000), np.float32), 16_000)
+    at = np.arange(int(seconds * 16_000)) * 2 * np.pi / 16_000
+    soundfile.write(path, 0.5 * np.cos(2 * at) * np.sin(440 * at), 16_000)
     return path
 
 

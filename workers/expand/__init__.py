@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 class ExpandOptions(BaseModel):
-    """How documents become parts. All of it but the passwords is part of the fingerprint."""
+    """How documents become parts. All of it but the passwords is part of the fingerprint, and what is
+    null is not: it says nothing about that lane."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,6 +36,7 @@ class ExpandOptions(BaseModel):
     text_characters: int = Field(0, ge=0, description="Of a page shown as text; a longer one is drawn.")
     jpeg_quality: int = Field(90, ge=30, le=100, description="Quality of the JPEG that carries it.")
     segment_seconds: float = Field(30.0, ge=1.0, le=30.0, description="Longest audio segment.")
+    segmentation: int | None = Field(None, description="Version of how recordings become segments.")
     sample_rate: int = Field(16_000, description="Samples a second of what the model hears.")
 
 
@@ -42,8 +44,8 @@ class ExpandOptions(BaseModel):
 class Opened:
     """A document that opened: how many parts it has, and what the expander needs to make them.
 
-    `plan` travels between calls (and processes), so it is plain data: a list of cut points in
-    samples, the password that fits. `warnings` say what was repaired or left out.
+    `plan` travels between calls (and processes), so it is plain data: where segments begin and
+    end, the password that fits. `warnings` say what was repaired or left out.
     """
 
     parts_total: int
@@ -54,7 +56,8 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One thing a model call sees; or, with `error`, why this one part cannot be shown."""
+    """One thing a model call sees; or, with `error`, why this one part cannot be shown; or, with neither
+    that nor `content`, a recording in which nobody speaks."""
 
     index: int
     content: bytes = b""

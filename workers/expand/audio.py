@@ -1,8 +1,8 @@
 """Recordings, and the sound of videos: mono, at the model's rate, in segments it can hear whole.
 
 A recording is decoded once, block by block, into a raw float32 file in scratch, so that six hours
-take no more memory than six minutes. The segments are then slices of that file. They tile it: no
-sample is in two of them or in none.
+take no more memory than six minutes. The parts are then slices of that file, as `workers.segments`
+chooses them: all of its speech, and no silence longer than a pause.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from schemas.errors import CorruptDocument, LimitExceeded, UnsupportedMedia
 from schemas.rows import PartKind
+from workers import segments
 from workers.expand import ExpandOptions, Opened, Part
 
 if TYPE_CHECKING:
@@ -29,24 +30,15 @@ if TYPE_CHECKING:
 
 RAW = "samples.f32"
 BLOCK_FRAMES = 1 << 16
-SAMPLE_BYTES = 4
+SAMPLE_BYTES = segments.SAMPLE_BYTES
 
 SHORTEST_SECONDS = 0.1
 """Gemma 3n's audio tower fails below 513 samples; a shorter segment is padded with silence."""
 SILENT_SECONDS = 0.01
 """Less than this is no recording; pocketsphinx's awful.wav claims 1,092,676 samples a second and has 441."""
-SHORTEST_REST_SECONDS = 1.0
-"""No cut leaves less than this behind it: a syllable alone cannot be understood."""
 
 MISSING_SECONDS = 0.5
 """Headers of MP3 and AAC are estimates; what is missing beyond this is noted."""
-
-FRAME_SECONDS = 0.025
-HOP_SECONDS = 0.01
-PAUSE_FRAMES = 20
-"""Loudness is averaged over 0.2 s, so that a cut falls in a pause and not in the closure of a "t"."""
-SEARCHED_SHARE = 1 / 3
-"""A cut is looked for in the last third of what a segment may be."""
 
 FFMPEG_FORMATS = "aac,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,nistsphere,ogg,w64,wav"
 """No playlists: one of those in disguise could have FFmpeg read other files, or call addresses."""
@@ -82,7 +74,7 @@ class AudioExpander:
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "soundfile", "soxr", "av")
 
     def open(self, path: Path, scratch: Path, options: ExpandOptions, limits: Limits) -> Opened:
-        """Decode it and choose the cuts.
+        """Decode it and choose the segments. Where nobody speaks there is one part, without content.
 
         Raises:
             CorruptDocument: nothing of it can be decoded, or there is no sound in it.
@@ -93,10 +85,19 @@ class AudioExpander:
         samples = (scratch / RAW).stat().st_size // SAMPLE_BYTES
         if samples < SILENT_SECONDS * options.sample_rate:
             raise CorruptDocument(f"no audio in it: it opens, and holds {samples} samples")
-        cuts = _cuts(scratch / RAW, samples, options)
-        metadata["duration_seconds"] = f"{samples / options.sample_rate:.3f}"
+        rate = options.sample_rate
+        power = segments.read_power(scratch / RAW, rate)
+        hop = int(segments.HOP_SECONDS * rate)
+        heard = [
+            (begin * hop, min(end * hop, samples))
+            for begin, end in segments.segments(power, options.segment_seconds)
+        ]
+        metadata["duration_seconds"] = f"{samples / rate:.3f}"
         return Opened(
-            parts_total=len(cuts) - 1, plan={"cuts": cuts}, metadata=metadata, warnings=tuple(notes)
+            parts_total=max(1, len(heard)),
+            plan={"segments": heard, "samples": samples},
+            metadata=metadata,
+            warnings=tuple(notes),
         )
 
     def parts(
@@ -110,12 +111,14 @@ class AudioExpander:
         limits: Limits,
     ) -> list[Part]:
         """Segments `start` to `stop`: little-endian float32, with their place in the recording."""
-        cuts, rate = opened.plan["cuts"], options.sample_rate
+        heard, rate = opened.plan["segments"], options.sample_rate
+        if not heard:
+            return [Part(0, start_seconds=0.0, end_seconds=opened.plan["samples"] / rate)]
         shortest = int(SHORTEST_SECONDS * rate) * SAMPLE_BYTES
         parts = []
         with (scratch / RAW).open("rb") as raw:
             for index in range(start, stop):
-                begin, end = cuts[index], cuts[index + 1]
+                begin, end = heard[index]
                 raw.seek(begin * SAMPLE_BYTES)
                 content = raw.read((end - begin) * SAMPLE_BYTES).ljust(shortest, b"\0")
                 parts.append(Part(index, content, start_seconds=begin / rate, end_seconds=end / rate))
@@ -289,34 +292,3 @@ def _write(blocks: Iterator[tuple[int, Samples]], raw: Path, rate: int, limits: 
 def _append(out: BinaryIO, samples: Samples) -> int:
     out.write(samples.astype("<f4", copy=False).tobytes())
     return len(samples)
-
-
-def _cuts(raw: Path, samples: int, options: ExpandOptions) -> list[int]:
-    """Where segments begin and end, in samples: [0, ..., samples]."""
-    longest = int(options.segment_seconds * options.sample_rate)
-    cuts = [0]
-    while samples - cuts[-1] > longest:
-        latest = min(cuts[-1] + longest, samples - int(SHORTEST_REST_SECONDS * options.sample_rate))
-        earliest = cuts[-1] + int(longest * (1 - SEARCHED_SHARE))
-        cuts.append(_quietest(raw, min(earliest, latest - 1), latest, options.sample_rate))
-    return [*cuts, samples]
-
-
-def _quietest(raw: Path, earliest: int, latest: int, rate: int) -> int:
-    """The middle of the quietest fifth of a second between two samples; the last of equals.
-
-    librosa costs 3 s and 230 MB when a child imports it, so only a recording that needs a cut does.
-    """
-    import librosa
-    import numpy as np
-
-    frame, hop = int(FRAME_SECONDS * rate), int(HOP_SECONDS * rate)
-    window = np.fromfile(raw, "<f4", latest - earliest, offset=earliest * SAMPLE_BYTES)
-    if len(window) < frame * 2:
-        return latest
-    loudness = librosa.feature.rms(y=window, frame_length=frame, hop_length=hop, center=False)[0]
-    wide = min(PAUSE_FRAMES, len(loudness))
-    smooth = np.convolve(np.square(loudness), np.full(wide, 1 / wide), mode="valid")
-    quietest = len(smooth) - 1 - int(np.argmin(smooth[::-1]))
-    middle = quietest * hop + ((wide - 1) * hop + frame) // 2
-    return earliest + max(1, min(middle, len(window)))
