@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines import upkeep
+from pipelines import judging, upkeep
 from pipelines.flags import (
     AsJson,
     Audio,
@@ -110,6 +110,7 @@ def plan(
 app.command()(upkeep.errors)
 app.command()(upkeep.retry)
 app.command()(upkeep.gc)
+app.command()(judging.evaluate)
 
 
 def main() -> None:
