@@ -10,14 +10,14 @@ from schemas.errors import JobError, ObjectMissing
 from workers.storage.factory import join, open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from rich.console import RenderableType
 
     from workers.storage import StorageOptions
 
-SHOWN = 20
-"""Documents and fields listed on a terminal; `--json` has them all."""
+SHOWN, WORST = 20, 5
+"""Fields, and documents of a task, that a terminal lists; `--json` has them all."""
 
 
 class TaskQuality(BaseModel):
@@ -99,37 +99,36 @@ class Quality(BaseModel):
             raise JobError(f"{flag} {bound!r}: write it as task.score=0.95", key=flag) from error
 
     def table(self) -> RenderableType:
-        """The totals, the fields and the worst documents, as tables of a terminal."""
+        """The totals, and those by field or label, as tables of a terminal."""
         from rich.console import Group
         from rich.table import Table
 
         totals = Table(
-            *("task", "documents", "references", "missing", "unreferenced", "scores"),
-            title=f"quality, by {self.references}",
+            *("task", "documents", "references", "missing", "unreferenced", "scores"), title="quality"
         )
         details = Table("task", "field or label", "scores", title="by field or label")
-        worst = Table("document", "task", "references", "missing", "scores", title="the worst first")
         for name, task in self.tasks.items():
             counts = (task.documents, task.references, task.missing, task.unreferenced)
             totals.add_row(name, *map(str, counts), _said(task.scores))
             for detail, scores in list(task.details.items())[:SHOWN]:
                 details.add_row(name, detail, _said(scores))
-        for document in self.documents[:SHOWN]:
-            counts_of = (str(document.references), str(document.missing))
-            worst.add_row(document.uri, document.task, *counts_of, _said(document.scores))
-        return Group(*(table for table in (totals, details, worst) if table.row_count))
+        return Group(*(table for table in (totals, details) if table.row_count))
 
-    def lines(self) -> list[str]:
-        """What the tables leave out."""
-        lines = [f"{count} pages left out: {reason}" for reason, count in sorted(self.left_out.items())]
+    def lines(self) -> Iterator[str]:
+        """The worst documents of each task, a line each so that grep finds them; what was not compared."""
+        for name, task in self.tasks.items():
+            worst = [document for document in self.documents if document.task == name][:WORST]
+            if task.documents > len(worst):
+                yield f"the worst of {task.documents} documents, {name} (--json has them all):"
+            for document in worst:
+                missing = f", {document.missing} of {document.references} missing" if document.missing else ""
+                yield f"{document.uri} {name}: {_said(document.scores)}{missing}"
+        for reason, count in sorted(self.left_out.items()):
+            yield f"left out, {count}: {reason}"
         if self.unused:
-            lines.append(f"columns that were not compared: {', '.join(self.unused)}")
-        lines += [f"no document is named {name!r}" for name in self.unknown[:SHOWN]]
-        if len(self.unknown) > SHOWN:
-            lines.append(f"and {len(self.unknown) - SHOWN} names more: --json has them all")
-        if len(self.documents) > SHOWN:
-            lines.append(f"{len(self.documents) - SHOWN} documents more: --json has them all")
-        return lines
+            yield f"columns that were not compared: {', '.join(self.unused)}"
+        if self.unknown:
+            yield f"no such document, {len(self.unknown)}: {', '.join(map(repr, self.unknown[:SHOWN]))}"
 
 
 def _said(scores: dict[str, float]) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 100
 """Documents opened where nobody says how many."""
-LETTERS = 32
+LETTERS = 16
 """Letters and digits that a page's text needs: a scan with a stamp or a page number has fewer."""
 STRAY = 0.02
 """Share of characters that may be none: more, and the fonts do not say what they show."""
