@@ -64,7 +64,7 @@ def evaluate(
         job: how to reach the stores, and what documents may cost to open; nothing else of it is asked.
         tasks: names of the tasks to look at; all if none is given.
         sample: documents to open for "text-layer", the same ones each time.
-        fold: texts and labels without case and punctuation.
+        fold: compare without case, and texts without punctuation.
 
     Raises:
         JobError: references that make no sense, or none of them is about a document of the output.
@@ -138,14 +138,15 @@ def _asked(name: str, judged: Mapping[str, Judged]) -> Judged:
 
 
 def _task(name: str, files: list[ObjectInfo], storage: Storage, fold: bool) -> Judged:
-    """What a part file says of its task: a job may name it as it likes, and the footer has its kind."""
-    part = read_part(storage, files[0], ["fingerprint"])
+    """What the latest part file says of a task: its name is the job's choice, its kind is in the footer."""
+    file = max(files, key=lambda info: (info.modified is not None, info.modified))
+    part = read_part(storage, file, ["fingerprint"])
     made_of = json.loads(part.facts.get(part.rows["fingerprint"][0].as_py(), "{}"))
     kind = made_of.get("task", name).partition("/")[0]
     metric: type[Metric] = resolve(METRICS, kind, "metric")
     data_type = None
     if metric.expects == "data":
-        data_type = read_part(storage, files[0], ["data"]).rows.schema.field("data").type
+        data_type = read_part(storage, file, ["data"]).rows.schema.field("data").type
     return Judged(name, kind, metric(data_type, fold))
 
 
@@ -184,7 +185,7 @@ def _answers(
 
 
 def _texts(output: str, options: StorageOptions, task: str, wanted: Collection[str]) -> dict[Key, Any]:
-    """The texts of whole documents, as `documents/` has them."""
+    """The texts of whole documents, as `documents/` has them since the last run that ended."""
     uris, columns = pa.array(wanted, pa.string()), ["uri", "run_id", "texts"]
     latest: dict[Key, tuple[str, str]] = {}
     for rows in read_columns(output, options, "documents", columns):

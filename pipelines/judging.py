@@ -16,7 +16,7 @@ References = Annotated[
 ]
 Tasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Look at this task alone.")]
 Sample = Annotated[int | None, typer.Option(min=1, help="For text-layer: PDFs to open, 100 if not given.")]
-Fold = Annotated[bool, typer.Option("--fold", help="Compare texts and labels without case and punctuation.")]
+Fold = Annotated[bool, typer.Option("--fold", help="Compare without case, and texts without punctuation.")]
 Save = Annotated[bool, typer.Option("--save", help="Write it to the run's folder as quality.json too.")]
 RunId = Annotated[str | None, typer.Option("--run", help="The run to save it with, if not the latest.")]
 AtLeast = Annotated[

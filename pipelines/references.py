@@ -69,7 +69,8 @@ def read_references(
         text: for ocr, transcribe, translate and other prose. An empty one expects an empty answer.
         label: for classify.
         data: for extract: the fields as one object (JSON in a csv); a field that is not in it is null. Or
-            a column for each field, by dotted path: then only those fields are compared.
+            a column for each field, by dotted path: then only those fields are compared, and one that is
+            named like a column of this list needs `data`.
 
     Args:
         uri: a .csv, .jsonl or .parquet.
@@ -151,7 +152,10 @@ def _value(row: Row, metric: Metric, named: bool) -> Value | None:
 
 def _whole(value: Any, metric: Fields) -> dict[str, Any]:
     if isinstance(value, str):
-        value = json.loads(value, parse_float=Decimal)
+        try:
+            value = json.loads(value, parse_float=Decimal)
+        except ValueError as error:
+            raise ValueError(f"data is no JSON: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"data is {value!r}, no object")
     return dict.fromkeys(metric.names) | value

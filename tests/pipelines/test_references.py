@@ -172,7 +172,7 @@ def test_rows_about_tasks_that_were_not_asked_for_are_passed_over(output: str, t
         ("truth.csv", b"uri,label\nx.pdf,invoice\n", ["2 documents", "one/x.pdf", "two/x.pdf"]),
         ("truth.csv", b"uri,label\nc2.pdf,invoice\n", ["row 1", "part_index"]),
         ("truth.csv", b"uri,total\nc.pdf,twelve\n", ["row 1", "total", "'twelve'", "decimal"]),
-        ("truth.csv", b"uri,data\nc.pdf,{\n", ["row 1"]),
+        ("truth.csv", b"uri,data\nc.pdf,{\n", ["row 1", "data is no JSON"]),
         ("truth.jsonl", b"{}\n{", ["line 2"]),
         ("truth.jsonl", b"[]", ["line 1", "object"]),
         ("truth.jsonl", b'{"uri": "c.pdf", "text": 5}', ["row 1", "5"]),

@@ -56,7 +56,7 @@ class Metric(Protocol):
 
         Args:
             data_type: of the answers' `data` column, if they have one.
-            fold: whether case and punctuation are nothing.
+            fold: whether case is nothing, and punctuation in texts.
         """
         ...
 

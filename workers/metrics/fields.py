@@ -6,7 +6,7 @@ import json
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, time
 from decimal import Context, Decimal, InvalidOperation
 from difflib import get_close_matches
@@ -24,7 +24,6 @@ Leaf = tuple[str, Any]
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 WIDE = Context(prec=76)
 """Python's own 28 digits are fewer than a column's 38."""
-Read = Callable[[Any, pa.DataType], Any]
 
 
 class Fields:
@@ -62,7 +61,7 @@ class Fields:
                 raise ValueError(f"there is no field {path!r}{meant(path, self.paths)}")
             if any(path.startswith(f"{other}.") for other in value):
                 raise ValueError(f"{path} is there twice: it is part of another field")
-            leaves += self._leaves(below, self.paths[path], path, _typed)
+            leaves += self._leaves(below, self.paths[path], path, strict=True)
         return frozenset(path for path, _ in leaves), _values(leaves)
 
     def whole(self, answers: Sequence[Any]) -> Any:
@@ -75,7 +74,8 @@ class Fields:
     def count(self, expected: tuple[frozenset[str], Counter[Leaf]], answer: Any) -> Counter[Any]:
         """By field: values expected, answered, and right."""
         about, wanted = expected
-        said = _values(leaf for leaf in self._leaves(answer, self._type, "", _as_said) if leaf[0] in about)
+        found = self._leaves(answer, self._type, "", strict=False)
+        said = _values(leaf for leaf in found if leaf[0] in about)
         counts: Counter[Any] = Counter()
         for what, leaves in {"expected": wanted, "answered": said, "right": wanted & said}.items():
             for (path, _), count in leaves.items():
@@ -104,8 +104,8 @@ class Fields:
             for field in fields
         }
 
-    def _leaves(self, value: Any, data_type: pa.DataType, path: str, read: Read) -> Iterator[Leaf]:
-        for below, leaf in _walk(value, data_type, path, read):
+    def _leaves(self, value: Any, data_type: pa.DataType, path: str, *, strict: bool) -> Iterator[Leaf]:
+        for below, leaf in _walk(value, data_type, path, strict):
             yield below, leaf.casefold() if self._fold and isinstance(leaf, str) else leaf
 
 
@@ -133,44 +133,61 @@ def _values(leaves: Iterable[Leaf]) -> Counter[Leaf]:
 def _merge(first: Any, second: Any) -> Any:
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         return {name: _merge(first[name], second.get(name)) for name in first}
-    if isinstance(first, list):
-        return first + (second or [])
+    if isinstance(first, list) and isinstance(second, list):
+        return first + second
     return second if first is None else first
 
 
-def _walk(value: Any, data_type: pa.DataType, path: str, read: Read) -> Iterator[Leaf]:
-    """The scalars below a value. Where an object or a list is missing, so is each that would be in it."""
-    nested = pa.types.is_nested(data_type)
-    try:
-        if _nothing(value):
-            value = None
-        elif nested and isinstance(value, str):
-            value = json.loads(value, parse_float=Decimal)
-        elif not nested:
-            value = read(value, data_type)
-    except (ValueError, InvalidOperation) as error:
-        raise ValueError(f"{path} is {data_type}, {value!r} is not") from error
-    if not nested:
-        yield path, value
-    elif pa.types.is_struct(data_type):
-        yield from _fields(value, data_type, path, read)
+def _walk(value: Any, data_type: pa.DataType, path: str, strict: bool) -> Iterator[Leaf]:
+    """The scalars below a value. Where an object or a list is missing, so is each that would be in it.
+
+    Args:
+        value: of a reference or of an answer.
+        data_type: what the answers are now.
+        path: that leads to the value.
+        strict: whether to refuse what is of another type. An answer may be: the job's schema was another
+            one then. What it has in the wrong place is not there, and a scalar of another type is wrong.
+    """
+    if _nothing(value):
+        value = None
+    if pa.types.is_struct(data_type):
+        yield from _fields(_container(value, dict, path, strict) or {}, data_type, path, strict)
     elif pa.types.is_list(data_type):
-        if not isinstance(value, list | None):
-            raise ValueError(f"{path} is a list, {value!r} is none")
-        for item in value or (None,):
-            yield from _walk(item, data_type.value_type, path, read)
+        for item in _container(value, list, path, strict) or (None,):
+            yield from _walk(item, data_type.value_type, path, strict)
+    elif value is None:
+        yield path, None
+    else:
+        try:
+            yield path, _typed(value, data_type)
+        except (ValueError, InvalidOperation) as error:
+            if strict:
+                raise ValueError(f"{path} is {data_type}, {value!r} is not") from error
+            yield path, repr(value)
 
 
-def _fields(value: Any, data_type: pa.DataType, path: str, read: Read) -> Iterator[Leaf]:
-    if not isinstance(value, Mapping | None):
-        raise ValueError(f"{path} is an object, {value!r} is none")
+def _container(value: Any, kind: type[Any], path: str, strict: bool) -> Any:
+    """The object or list that a value is, as itself or as JSON; None for none."""
+    if strict and isinstance(value, str):
+        try:
+            value = json.loads(value, parse_float=Decimal)
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON: {error}") from error
+    if isinstance(value, kind) or value is None:
+        return value
+    if strict:
+        raise ValueError(f"{path} is {'an object' if kind is dict else 'a list'}, {value!r} is none")
+    return None
+
+
+def _fields(value: dict[str, Any], data_type: pa.DataType, path: str, strict: bool) -> Iterator[Leaf]:
     known = [field.name for field in data_type]
-    for name in value or ():
+    for name in value if strict else ():
         if name not in known:
             raise ValueError(f"{path} has no field {name!r}{meant(str(name), known)}")
     for field in data_type:
         below = f"{path}.{field.name}" if path else field.name
-        yield from _walk((value or {}).get(field.name), field.type, below, read)
+        yield from _walk(value.get(field.name), field.type, below, strict)
 
 
 def _nothing(value: Any) -> bool:
@@ -206,11 +223,3 @@ def _typed(value: Any, data_type: pa.DataType) -> Any:
         return moment.date()
     moment = datetime.fromisoformat(text)
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _as_said(value: Any, data_type: pa.DataType) -> Any:
-    """An answer's value: it has its type, or is of a job whose schema was another one, and so is wrong."""
-    try:
-        return _typed(value, data_type)
-    except (ValueError, InvalidOperation):
-        return repr(value)
