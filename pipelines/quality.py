@@ -109,7 +109,8 @@ class Quality(BaseModel):
         details = Table("task", "field or label", "scores", title="by field or label")
         for name, task in self.tasks.items():
             counts = (task.documents, task.references, task.missing, task.unreferenced)
-            totals.add_row(name, *map(str, counts), _said(task.scores))
+            # One below the other: beside the counts, a terminal of 80 columns has no room for three.
+            totals.add_row(name, *map(str, counts), _said(task.scores, "\n"))
             for detail, scores in list(task.details.items())[:SHOWN]:
                 details.add_row(name, detail, _said(scores))
         return Group(*(table for table in (totals, details) if table.row_count))
@@ -131,8 +132,8 @@ class Quality(BaseModel):
             yield f"no such document, {len(self.unknown)}: {', '.join(map(repr, self.unknown[:SHOWN]))}"
 
 
-def _said(scores: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+def _said(scores: dict[str, float], between: str = ", ") -> str:
+    return between.join(f"{name} {value:.4f}" for name, value in scores.items())
 
 
 def save(quality: Quality, options: StorageOptions, run_id: str | None = None) -> str:
