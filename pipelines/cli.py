@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines import upkeep
+from pipelines import judging, upkeep
 from pipelines.flags import (
     AsJson,
     Audio,
@@ -112,6 +112,7 @@ app.command()(upkeep.errors)
 app.command()(upkeep.retry)
 app.command()(upkeep.gc)
 app.command()(subtitles)
+app.command()(judging.evaluate)
 
 
 def main() -> None:

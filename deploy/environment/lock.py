@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = Path(__file__).with_name("cpu.lock")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-EXTRAS = ("cpu", "demo", "dev")
+EXTRAS = ("cpu", "demo", "evaluate", "dev")
 NOT_LOCKED = ("torch", "torchvision")
 
 

@@ -14,7 +14,7 @@ from schemas.limits import Limits
 from schemas.rows import Pages
 from workers.expand import ExpandOptions, Part
 from workers.expand.pdf import PdfExpander
-from workers.expand.text_layer import FEWEST_CHARACTERS, is_trustworthy
+from workers.expand.text_layer import FEWEST, is_trustworthy
 
 PROSE = "The tenant pays the rent on the first day of each month, in advance and without deduction."
 
@@ -69,11 +69,11 @@ def test_more_text_than_the_model_takes_is_drawn_or_refused_and_never_cut(tmp_pa
     ("text", "pictured", "trusted"),
     [
         (PROSE, 0.0, True),
-        ("契約書" * FEWEST_CHARACTERS, 0.0, True),
+        ("契約書" * FEWEST, 0.0, True),
         (PROSE, 0.9, False),
-        ("x" * (FEWEST_CHARACTERS - 1), 0.0, False),
+        ("x" * (FEWEST - 1), 0.0, False),
         (PROSE + "\ufffd" * 5, 0.0, False),
-        ("\ue012\ue034" * FEWEST_CHARACTERS, 0.0, False),
+        ("\ue012\ue034" * FEWEST, 0.0, False),
     ],
 )
 def test_which_text_is_trusted(text: str, pictured: float, trusted: bool) -> None:

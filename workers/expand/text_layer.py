@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 
-FEWEST_CHARACTERS = 40
-"""Less is a page number or a stamp on a picture of the page, more often than all there is to read."""
+FEWEST = 16
+"""Letters and digits that a page's text needs: a scan with a stamp or a page number has fewer."""
 MOST_PICTURED = 0.3
 """Share of the page under pictures: what stands in them is in no text layer, or in a scanner's guess."""
-MOST_ODD = 0.02
+MOST_STRAY = 0.02
 """Share of characters without meaning: fonts that map their glyphs to nothing known."""
 
 
@@ -17,12 +17,12 @@ def is_trustworthy(text: str, pictured: float) -> bool:
 
     A page that is doubtful is drawn, which costs tokens and no truth.
     """
-    letters = [character for character in text if not character.isspace()]
-    if len(letters) < FEWEST_CHARACTERS or pictured > MOST_PICTURED:
+    shown = [character for character in text if not character.isspace()]
+    if sum(map(str.isalnum, shown)) < FEWEST or pictured > MOST_PICTURED:
         return False
-    return sum(map(_is_odd, letters)) <= MOST_ODD * len(letters)
+    return sum(map(_is_stray, shown)) <= MOST_STRAY * len(shown)
 
 
-def _is_odd(character: str) -> bool:
+def _is_stray(character: str) -> bool:
     """Replacement, control, private use, unassigned: no reader would know it."""
-    return character == "\ufffd" or unicodedata.category(character) in {"Cc", "Co", "Cn", "Cs"}
+    return character == "\N{REPLACEMENT CHARACTER}" or unicodedata.category(character)[0] == "C"
