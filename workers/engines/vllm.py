@@ -26,6 +26,8 @@ CONTENT_ITEM = {PartKind.PAGE: "image", PartKind.IMAGE: "image", PartKind.AUDIO:
 class VllmEngine:
     """One `AsyncLLM` and the decoding of what it is shown."""
 
+    hosts_model = True
+
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
         self._engine: Any = None
