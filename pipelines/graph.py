@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pipelines.journal import JournalHandle
     from pipelines.meter import MeterHandle
     from pipelines.plan import Lane, Plan
+    from schemas.job import EngineOptions
 
 BLOCK_BYTES = 1024 * 1024
 """Ray cuts blocks at this size: some ten pages, one long clip. Its default of 128 MiB would hold the
@@ -174,10 +175,13 @@ def size(plan: Plan) -> Sizing:
     return Sizing(
         expand_workers=plan.job.expand.workers or max(1, spare // lanes),
         engine_replicas=(options.replicas, options.max_replicas or options.replicas),
-        gpus=gpus_per_engine(options.gpus),
+        gpus=gpus_per_engine(options),
     )
 
 
-def gpus_per_engine(asked: float | None) -> float:
-    """One whole GPU where Ray sees any, unless the job says otherwise."""
-    return asked if asked is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
+def gpus_per_engine(options: EngineOptions) -> float:
+    """One whole GPU where Ray sees any and the engine has a use for it, unless the job says otherwise."""
+    if options.gpus is not None:
+        return options.gpus
+    hosts_model = resolve(ENGINES, options.kind, "engine").hosts_model
+    return float(hosts_model and ray.cluster_resources().get("GPU", 0) > 0)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
 
 from schemas.errors import JobError
 from schemas.fingerprint import fingerprint, ingredients
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from schemas.job import JobSpec, PartPool
     from schemas.tasks.base import Task
+    from workers.engines import Engine
 
 DEFAULT_MODELS: dict[PartPool, str] = {"vision": "google/gemma-3-4b-it", "audio": "google/gemma-3n-E4B-it"}
 POOL_PARTS: dict[PartPool, frozenset[PartKind]] = {
@@ -129,9 +133,9 @@ def make_plan(
         selection: which of the documents this run works on; all that owe answers if not given.
 
     Raises:
-        JobError: an unknown model, engine or sink; a task that no model can take; no room for answers.
+        JobError: an unknown model, engine or sink; engine options that do not hold; a task that no model can
+            take; no room for answers.
     """
-    resolve(ENGINES, job.engine.kind, "engine")
     resolve(SINKS, job.sink.kind, "sink")
     lanes = tuple(_lane(job, pool, tasks, gpus, attributes) for pool, tasks in _pools(job.asked))
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
@@ -149,7 +153,8 @@ def _pools(tasks: Iterable[Task]) -> list[tuple[PartPool, list[Task]]]:
 def _lane(
     job: JobSpec, pool: PartPool, tasks: list[Task], gpus: float, attributes: pa.DataType | None
 ) -> Lane:
-    model = find_model(getattr(job.models, pool) or DEFAULT_MODELS[pool])
+    engine = resolve(ENGINES, job.engine.kind, "engine")
+    model = _model(job, pool, engine)
     if not model.parts & POOL_PARTS[pool]:
         raise JobError(
             f"models.{pool}: {model.source} is shown {sorted(model.parts)} only", key=f"models.{pool}"
@@ -161,8 +166,10 @@ def _lane(
         max_model_len=length,
         gpus=gpus,
         seed=job.seed,
+        request_seconds=job.limits.request_seconds,
         options=job.engine.options,
     )
+    _check(engine, config)
     pages = job.expand.pages if pool == "vision" else Pages.IMAGE
     expand = ExpandOptions(
         passwords=job.expand.passwords,
@@ -175,6 +182,35 @@ def _lane(
     )
     asks = tuple(_ask(job, task, model, length, expand, attributes) for task in tasks)
     return Lane(pool, model, config, asks, expand)
+
+
+def _model(job: JobSpec, pool: PartPool, engine: type[Engine]) -> Model:
+    """Who answers. A server's model that the table does not know has the measures of the pool's default; one
+    that goes by a name of the server's own is, for all that is known here, other weights."""
+    asked = getattr(job.models, pool) or DEFAULT_MODELS[pool]
+    if engine.hosts_model:
+        return find_model(asked)
+    try:
+        model = find_model(asked)
+    except JobError:
+        if Path(asked).is_absolute():
+            raise
+        model = find_model(DEFAULT_MODELS[pool]).model_copy(update={"source": asked, "revision": "served"})
+    served = job.engine.options.get("model")
+    return model.model_copy(update={"revision": str(served)}) if served else model
+
+
+def _check(engine: type[Engine], config: EngineConfig) -> None:
+    """Refuse here what its worker would refuse. What was given is not repeated: it may be a key."""
+    try:
+        engine(config)
+    except ValidationError as error:
+        faults = [
+            f"  engine.options.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
+        ]
+        raise JobError(
+            "the engine's options do not hold:\n" + "\n".join(faults), key="engine.options"
+        ) from None
 
 
 def _shown(model: Model, expand: ExpandOptions) -> tuple[Shown, ...]:

@@ -74,7 +74,7 @@ def _run(job: JobSpec, console: Console, selection: Selection | None) -> RunRepo
 
         from pipelines.graph import gpus_per_engine
 
-        plan = make_plan(job, source.attributes, gpus_per_engine(job.engine.gpus), selection)
+        plan = make_plan(job, source.attributes, gpus_per_engine(job.engine), selection)
         try:
             return _stream(replace(plan, run_id=first.run_id), source, console, lease)
         except RayError as error:

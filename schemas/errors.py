@@ -6,6 +6,7 @@
     │   ├── StorageUnavailable      the object store did not answer
     │   ├── ObjectChanged           the object is not the version that was listed
     │   ├── EngineUnavailable       the engine died or could not be reached
+    │   │   └── EngineAway          it answers nobody, whatever it is asked
     │   ├── RequestTimeout          one request outlived `limits.request_seconds`
     │   ├── Draining                the run is being ended: not asked any more
     │   ├── Interrupted             a signal ended the run (exit code 5)
@@ -114,6 +115,10 @@ class EngineUnavailable(TransientError):
 
     category = "engine_unavailable"
     stage = "infer"
+
+
+class EngineAway(EngineUnavailable):
+    """It answers nobody, whatever it is asked: no request is at fault, and another start changes nothing."""
 
 
 class RequestTimeout(TransientError):

@@ -60,7 +60,8 @@ class EngineOptions(Options):
         None, ge=128, description="Tokens of prompt and answer; 8192 at most if not set."
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Passed to the engine as they are (vLLM's engine arguments)."
+        default_factory=dict,
+        description="The engine's own: vLLM's engine arguments; of openai, the fields of OpenAIOptions.",
     )
 
 

@@ -15,6 +15,7 @@ EXPANDERS = {
 
 ENGINES = {
     "vllm": "workers.engines.vllm:VllmEngine",
+    "openai": "workers.engines.openai:OpenAIEngine",
     "fault": "workers.engines.fault:FaultEngine",
 }
 

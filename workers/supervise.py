@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from schemas.errors import Draining, EngineUnavailable, PoisonRequest, RequestTimeout
+from schemas.errors import Draining, EngineAway, EngineUnavailable, PoisonRequest, RequestTimeout
 from workers.journal import MAX_DEATHS
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ class Supervisor:
             RequestRefused: the engine will not take it.
             RequestTimeout: others were answered meanwhile, this one was not.
             PoisonRequest: two engines died on it.
-            EngineUnavailable: the engine does not come up, or dies on what it has answered before.
+            EngineUnavailable: the engine does not come up, dies on what it has answered before, or answers
+                nobody any more.
         """
         if suspect:
             self._deaths[request.key] = max(self._deaths[request.key], 1)
@@ -142,6 +143,8 @@ class Supervisor:
                 try:
                     async with self._named(request, suspect=suspect):
                         response = await self._timed(request)
+                except EngineAway:
+                    raise  # no death, so nobody is suspected of it
                 except EngineUnavailable as death:
                     self._deaths[request.key] += 1
                     if epoch == self._epoch:  # else another has replaced it already

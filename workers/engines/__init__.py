@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,18 +70,27 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """The recipe of an engine: made on the driver, cooked on the worker."""
+    """The recipe of an engine: made on the driver, cooked on the worker.
+
+    `request_seconds` is after how long the supervisor gives a request up.
+    """
 
     model: Model
     max_num_seqs: int
     max_model_len: int
     gpus: float = 0.0
     seed: int = 0
+    request_seconds: float = math.inf
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Engine(Protocol):
-    """One hosted model. Constructed with an `EngineConfig`; holds nothing until `start`."""
+    """One hosted model. Constructed with an `EngineConfig`, on the driver too, where its options are checked;
+    holds nothing until `start`."""
+
+    hosts_model: ClassVar[bool]
+    """Whether the model is loaded here: then it takes a GPU where there are any, and is one of `MODELS` or a
+    folder. A server's model may be any that the server knows."""
 
     def __init__(self, config: EngineConfig) -> None: ...
 
@@ -103,6 +113,7 @@ class Engine(Protocol):
         Raises:
             RequestRefused: this request will never be taken.
             EngineUnavailable: the engine died; everything in flight is lost with it.
+            EngineAway: it answers nobody, which is no request's fault.
         """
         ...
 

@@ -51,6 +51,8 @@ class FaultOptions(BaseModel):
 class FaultEngine:
     """Answers in the shape asked for, or fails as told. A child process stands for the model's."""
 
+    hosts_model = True
+
     def __init__(self, config: EngineConfig) -> None:
         self._options = FaultOptions.model_validate(dict(config.options))
         self._seed = config.seed

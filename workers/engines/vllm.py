@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from schemas.errors import EngineUnavailable, RequestRefused
 from schemas.rows import PartKind
 from workers.engines import EngineConfig, Media, Request, Response
+from workers.likelihoods import LIKELIEST, likelihoods
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from vllm.logprobs import Logprob
     from vllm.sampling_params import SamplingParams
+
+    from workers.likelihoods import Step
 
 MEDIA_THREADS = 2
 """Decoding a 896 px JPEG takes about 10 ms with the interpreter lock released; two threads feed
@@ -28,12 +28,10 @@ QUESTION_PLACE = "\u2402question\u2403"
 CONTENT_ITEM = {PartKind.PAGE: "image", PartKind.IMAGE: "image", PartKind.AUDIO: "audio"}
 
 
-LIKELIEST = 20
-"""Tokens whose probability is told at each step: vLLM's own most, unless it is configured otherwise."""
-
-
 class VllmEngine:
     """One `AsyncLLM` and the decoding of what it is shown."""
+
+    hosts_model = True
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
@@ -233,50 +231,23 @@ def _response(output: Any, request: Request) -> Response:
         prompt_tokens=len(output.prompt_token_ids or ()),
         output_tokens=tokens,
         mean_logprob=answer.cumulative_logprob / tokens if tokens and answer.logprobs else None,
-        likelihoods=likelihoods(answer.token_ids, answer.logprobs, request.choices)
-        if request.likelihoods
-        else None,
+        likelihoods=likelihoods(_steps(answer), request.choices) if request.likelihoods else None,
         cached_tokens=output.num_cached_tokens,
         queue_seconds=stats.scheduled_ts - stats.queued_ts if told else None,
         generation_seconds=stats.last_token_ts - stats.scheduled_ts if told else None,
     )
 
 
-def likelihoods(
-    taken: Sequence[int], steps: Sequence[Mapping[int, Logprob]], choices: Sequence[str]
-) -> dict[str, float]:
-    """How likely each choice was, from what else the engine might have said at each step.
-
-    Decoding is held to the choices, and vLLM tells the probabilities that are left after that: at each
-    step they are of the tokens that some choice goes on with. What leaves the path that was taken has its
-    probability there and then; choices that leave it together by the same token share it equally, for
-    nobody went on to tell them apart.
-
-    Args:
-        taken: the answer's token ids.
-        steps: per token of the answer, the likeliest token ids, the taken one among them.
-        choices: all there were.
-
-    Returns:
-        A probability per choice; they sum to 1.
-    """
-    found = dict.fromkeys(choices, 0.0)
-    said, reached = "", 1.0
-    for token, step in zip(taken, steps, strict=True):
-        for other, facts in step.items():
-            going = _going_on(said, facts, choices) if other != token else ()
-            for choice in going:
-                found[choice] += reached * math.exp(facts.logprob) / len(going)
-        reached *= math.exp(step[token].logprob)
-        if _going_on(said, step[token], choices):  # else it is the end of the turn
-            said += step[token].decoded_token or ""
-    if said in found:
-        found[said] += reached
-    whole = sum(found.values()) or 1.0
-    return {choice: found[choice] / whole for choice in choices}
+def _steps(answer: Any) -> list[Step]:
+    """What was said at each step, and what else might have been."""
+    return [
+        (
+            _word(step[token]),
+            [_word(facts) for other, facts in step.items() if other != token],
+        )
+        for token, step in zip(answer.token_ids, answer.logprobs, strict=True)
+    ]
 
 
-def _going_on(said: str, token: Logprob, choices: Sequence[str]) -> Sequence[str]:
-    """The choices that what was said may still become when this token follows."""
-    word = token.decoded_token
-    return [choice for choice in choices if choice.startswith(said + word)] if word else []
+def _word(token: Logprob) -> tuple[str, float]:
+    return token.decoded_token or "", token.logprob

@@ -1,0 +1,48 @@
+"""How likely each of the choices was that an answer was held to, from what else might have been said."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LIKELIEST = 20
+"""Tokens whose probability is asked for at each step: vLLM's own most, and OpenAI's."""
+
+Step = tuple[tuple[str, float], "Sequence[tuple[str, float]]"]
+"""What was said, and what else might have been: a token's text and its natural log-probability."""
+
+
+def likelihoods(steps: Sequence[Step], choices: Sequence[str]) -> dict[str, float]:
+    """A probability per choice; they sum to 1.
+
+    Decoding is held to the choices, and an engine tells the probabilities that are left after that: at each
+    step they are of the tokens that some choice goes on with. What leaves the path that was taken has its
+    probability there and then; choices that leave it together by the same token share it equally, for
+    nobody went on to tell them apart.
+
+    Args:
+        steps: one per token of the answer.
+        choices: all there were, as the tokens spell them.
+    """
+    found = dict.fromkeys(choices, 0.0)
+    said, reached = "", 0.0
+    for (word, likely), others in steps:
+        for other, odds in others:
+            going = _going_on(said, other, choices)
+            for choice in going:
+                found[choice] += math.exp(reached + odds) / len(going)
+        reached += likely
+        if _going_on(said, word, choices):  # else it is the end of the turn
+            said += word
+    if said in found:
+        found[said] += math.exp(reached)
+    whole = sum(found.values()) or 1.0
+    return {choice: found[choice] / whole for choice in choices}
+
+
+def _going_on(said: str, word: str, choices: Sequence[str]) -> Sequence[str]:
+    """The choices that what was said may still become when this follows."""
+    return [choice for choice in choices if choice.startswith(said + word)] if word else []
