@@ -181,7 +181,7 @@ def test_a_long_silence_is_skipped_and_a_pause_is_not(tmp_path: Path) -> None:
 
 
 PEAK = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from schemas.limits import Limits
 from workers.expand import ExpandOptions
@@ -191,7 +191,9 @@ audio, options, limits = AudioExpander(), ExpandOptions(), Limits()
 opened = audio.open(path, scratch, options, limits)
 for at in range(0, opened.parts_total, audio.chunk):
     audio.parts(path, scratch, opened, at, min(at + audio.chunk, opened.parts_total), options, limits)
-print(opened.parts_total, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+# Not getrusage's peak: that is at least as high as the process stood that started this one.
+peak = re.search("VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+print(opened.parts_total, int(peak[1]) // 1024)
 """
 
 
@@ -210,4 +212,4 @@ def test_three_hours_take_no_more_memory_than_three_minutes(tmp_path: Path) -> N
         parts, peaks[minutes] = map(int, done.stdout.split())
         assert parts >= minutes * 2
     # Levels and spans: 2 MB an hour, and a few times that while they are worked on.
-    assert peaks[180] - peaks[3] < 60, peaks
+    assert peaks[180] - peaks[3] < 30, peaks
