@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines import upkeep
+from pipelines import catalogue, upkeep
 from pipelines.flags import (
     AsJson,
     Audio,
@@ -107,6 +107,7 @@ def plan(
         Console().print(seen.table())
 
 
+app.command()(catalogue.models)
 app.command()(upkeep.errors)
 app.command()(upkeep.retry)
 app.command()(upkeep.gc)

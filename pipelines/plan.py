@@ -122,13 +122,14 @@ def make_plan(
     """
     resolve(ENGINES, job.engine.kind, "engine")
     resolve(SINKS, job.sink.kind, "sink")
-    lanes = tuple(_lane(job, pool, tasks, gpus) for pool, tasks in _pools(job.tasks))
+    lanes = tuple(_lane(job, pool, tasks, gpus) for pool, tasks in pools_of(job.tasks))
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     run_id = f"{stamp}-{secrets.token_hex(3)}"
     return Plan(job, run_id, lanes, attributes, selection or Selection())
 
 
-def _pools(tasks: Iterable[Task]) -> list[tuple[PartPool, list[Task]]]:
+def pools_of(tasks: Iterable[Task]) -> list[tuple[PartPool, list[Task]]]:
+    """The pools that these tasks need, each with those it is asked."""
     pools: list[tuple[PartPool, list[Task]]] = [
         (pool, [task for task in tasks if task.parts & parts]) for pool, parts in POOL_PARTS.items()
     ]
