@@ -11,6 +11,7 @@ from schemas.errors import JobError
 from schemas.fingerprint import fingerprint, ingredients
 from schemas.ids import canonical, digest
 from schemas.models import Model, find_model
+from schemas.models.adapter import adapters_for
 from schemas.rows import PartKind, outcomes_schema
 from schemas.selection import Selection
 from workers.engines import EngineConfig
@@ -142,6 +143,7 @@ def _lane(job: JobSpec, pool: PartPool, tasks: list[Task], gpus: float) -> Lane:
         raise JobError(
             f"models.{pool}: {model.source} is shown {sorted(model.parts)} only", key=f"models.{pool}"
         )
+    adapters = adapters_for((task.adapter for task in tasks), job.models.adapters, model)
     length = min(job.engine.max_model_len or MAX_MODEL_LEN, model.context_tokens)
     config = EngineConfig(
         model=model,
@@ -150,6 +152,7 @@ def _lane(job: JobSpec, pool: PartPool, tasks: list[Task], gpus: float) -> Lane:
         gpus=gpus,
         seed=job.seed,
         options=job.engine.options,
+        adapters=adapters,
     )
     expand = ExpandOptions(
         passwords=job.expand.passwords,
@@ -157,10 +160,11 @@ def _lane(job: JobSpec, pool: PartPool, tasks: list[Task], gpus: float) -> Lane:
         jpeg_quality=job.expand.jpeg_quality,
         segment_seconds=model.clip_seconds,
     )
-    return Lane(pool, model, config, tuple(_ask(job, task, model, length, expand) for task in tasks), expand)
+    return Lane(pool, model, config, tuple(_ask(job, task, config, expand) for task in tasks), expand)
 
 
-def _ask(job: JobSpec, task: Task, model: Model, length: int, expand: ExpandOptions) -> Ask:
+def _ask(job: JobSpec, task: Task, config: EngineConfig, expand: ExpandOptions) -> Ask:
+    model, length = config.model, config.max_model_len
     asked = task.question()
     # A token is at least a character, so the question's length bounds its tokens from above.
     room = min(job.limits.answer_tokens, length - model.media_tokens - len(asked) - TEMPLATE_TOKENS)
@@ -170,7 +174,9 @@ def _ask(job: JobSpec, task: Task, model: Model, length: int, expand: ExpandOpti
             f"leave no room in {length} tokens; raise engine.max_model_len or limits.answer_tokens",
             key=f"tasks.{task.name}",
         )
-    made_of = ingredients(task, model, expand.model_dump(mode="json", exclude={"passwords"}), job.seed)
+    shown = expand.model_dump(mode="json", exclude={"passwords"})
+    adapter = config.adapters[task.adapter] if task.adapter else None
+    made_of = ingredients(task, model, shown, job.seed, adapter)
     return Ask(
         task=task,
         question=asked,

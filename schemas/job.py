@@ -47,6 +47,11 @@ class ModelChoice(Options):
         description="Of what auto picks: efficiency (int4), balanced (FP8), or quality (bf16), the default.",
     )
 
+    adapters: dict[str, str] = Field(
+        default_factory=dict,
+        description="LoRA adapters that a task may name: name -> a folder or a Hugging Face id.",
+    )
+
     @model_validator(mode="after")
     def _precision_of_auto(self) -> ModelChoice:
         if self.precision and AUTO not in (self.vision, self.audio):

@@ -68,4 +68,5 @@ def build(ask: Ask, identity: str, media: Media, rung: Rung) -> Request:
         json_schema=schema,
         choices=ask.task.choices(),
         attempt=rung.attempt,
+        adapter=ask.task.adapter,
     )

@@ -103,7 +103,7 @@ def test_the_table_says_of_lora_and_layers_what_vllm_declares(family: str) -> No
 
 
 def bases_in_vllm(module: str, name: str) -> set[str]:
-    """The classes that a class of vLLM's is made of, read from its source: importing it takes half a minute."""
+    """The classes that a class of vLLM's is made of, read from its source, for importing it takes long."""
     found = find_spec("vllm")
     if found is None or not found.submodule_search_locations:
         pytest.skip("no vLLM is installed")

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from schemas.models import Model
+    from schemas.models.adapter import Adapter
     from schemas.rows import PartKind
 
 
@@ -29,7 +30,7 @@ class Request:
     """One question about one part.
 
     `key` names (document, version, part, task) and is the same in every run; `attempt` counts the
-    rungs of the ladder from 0.
+    rungs of the ladder from 0; `adapter` names one of the engine's.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Request:
     json_schema: Mapping[str, Any] | None = None
     choices: tuple[str, ...] = ()
     attempt: int = 0
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class EngineConfig:
     gpus: float = 0.0
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
 
 
 class Engine(Protocol):
