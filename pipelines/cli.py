@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines import judging, upkeep
+from pipelines import catalogue, judging, upkeep
 from pipelines.flags import (
     AsJson,
     Audio,
@@ -108,6 +108,7 @@ def plan(
         Console().print(seen.table())
 
 
+app.command()(catalogue.models)
 app.command()(upkeep.errors)
 app.command()(upkeep.retry)
 app.command()(upkeep.gc)

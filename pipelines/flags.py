@@ -26,8 +26,8 @@ TaskNames = Annotated[
     list[str] | None, typer.Option("--task", "-t", help="caption, ocr, transcribe or extract.")
 ]
 Schema = Annotated[str | None, typer.Option(help="For extract: a JSON Schema file, or module:Model.")]
-Vision = Annotated[str | None, typer.Option("--vision-model", help="Gemma 3: hub id or folder.")]
-Audio = Annotated[str | None, typer.Option("--audio-model", help="Gemma 3n: hub id or folder.")]
+Vision = Annotated[str | None, typer.Option("--vision-model", help="Gemma 3: hub id, folder or auto.")]
+Audio = Annotated[str | None, typer.Option("--audio-model", help="Gemma 3n: hub id, folder or auto.")]
 Include = Annotated[list[str] | None, typer.Option(help="Only paths that match this glob.")]
 Exclude = Annotated[list[str] | None, typer.Option(help="Not the paths that match this glob.")]
 Limit = Annotated[int | None, typer.Option(help="Stop listing after this many documents.")]

@@ -14,6 +14,7 @@ from schemas.errors import JobError
 from schemas.fingerprint import fingerprint, ingredients
 from schemas.ids import canonical, digest
 from schemas.models import Model, find_model
+from schemas.models.adapter import adapters_for
 from schemas.rows import Pages, PartKind, Shown, outcomes_schema
 from schemas.selection import Selection
 from schemas.tasks.ask import COLUMNS
@@ -137,13 +138,14 @@ def make_plan(
             take; no room for answers.
     """
     resolve(SINKS, job.sink.kind, "sink")
-    lanes = tuple(_lane(job, pool, tasks, gpus, attributes) for pool, tasks in _pools(job.asked))
+    lanes = tuple(_lane(job, pool, tasks, gpus, attributes) for pool, tasks in pools_of(job.asked))
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     run_id = f"{stamp}-{secrets.token_hex(3)}"
     return Plan(job, run_id, lanes, attributes, selection or Selection())
 
 
-def _pools(tasks: Iterable[Task]) -> list[tuple[PartPool, list[Task]]]:
+def pools_of(tasks: Iterable[Task]) -> list[tuple[PartPool, list[Task]]]:
+    """The pools that these tasks need, each with those it is asked."""
     pools: list[tuple[PartPool, list[Task]]] = [
         (pool, [task for task in tasks if task.asked_of & parts]) for pool, parts in POOL_PARTS.items()
     ]
@@ -159,6 +161,7 @@ def _lane(
         raise JobError(
             f"models.{pool}: {model.source} is shown {sorted(model.parts)} only", key=f"models.{pool}"
         )
+    adapters = adapters_for((task.adapter for task in tasks), job.models.adapters, model)
     length = min(job.engine.max_model_len or MAX_MODEL_LEN, model.context_tokens)
     config = EngineConfig(
         model=model,
@@ -168,6 +171,7 @@ def _lane(
         seed=job.seed,
         request_seconds=job.limits.request_seconds,
         options=job.engine.options,
+        adapters=adapters,
     )
     _check(engine, config)
     pages = job.expand.pages if pool == "vision" else Pages.IMAGE
@@ -180,7 +184,7 @@ def _lane(
         segment_seconds=model.clip_seconds,
         segmentation=SEGMENTATION if pool == "audio" else None,
     )
-    asks = tuple(_ask(job, task, model, length, expand, attributes) for task in tasks)
+    asks = tuple(_ask(job, task, config, expand, attributes) for task in tasks)
     return Lane(pool, model, config, asks, expand)
 
 
@@ -245,13 +249,9 @@ def _refuse_unknown_columns(task: Task, attributes: pa.DataType | None) -> None:
 
 
 def _ask(
-    job: JobSpec,
-    task: Task,
-    model: Model,
-    length: int,
-    expand: ExpandOptions,
-    attributes: pa.DataType | None,
+    job: JobSpec, task: Task, config: EngineConfig, expand: ExpandOptions, attributes: pa.DataType | None
 ) -> Ask:
+    model, length = config.model, config.max_model_len
     questions = {how: task.question(how) for how in _shown(model, expand)}
     asked = max(questions.values(), key=len)
     # A token is at least a character, so the question's length bounds its tokens from above.
@@ -265,7 +265,8 @@ def _ask(
         )
     _refuse_unknown_columns(task, attributes)
     options = expand.model_dump(mode="json", exclude={"passwords"}, exclude_none=True)
-    made_of = ingredients(task, questions.values(), model, options, job.seed)
+    adapter = config.adapters[task.adapter] if task.adapter else None
+    made_of = ingredients(task, questions.values(), model, options, job.seed, adapter)
     return Ask(
         task=task,
         questions=questions,

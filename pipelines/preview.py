@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.choice import memory_at_hand, settle_models
 from pipelines.feed import in_scope
 from pipelines.ledger import Ledger, read_ledger
 from pipelines.occupancy import refuse_foreign_output
@@ -50,6 +51,7 @@ class Preview(BaseModel):
     prompt_tokens: int
     answer_tokens_at_most: int
     models: dict[str, str]
+    choices: dict[str, str] = Field(description="Pool -> why its model, where that was left to auto.")
     schemas: dict[str, str] = Field(description="Task -> columns of its records.")
     sampled: int
 
@@ -69,7 +71,7 @@ class Preview(BaseModel):
         for what, count in rows.items():
             counts.add_row(what, f"{count:,}")
         for pool, model in self.models.items():
-            counts.add_row(f"model, {pool}", model)
+            counts.add_row(f"model, {pool}", "\n".join([model, *filter(None, [self.choices.get(pool)])]))
         columns = Table("task", "columns of records/task=<task>", title="output")
         for task, schema in self.schemas.items():
             columns.add_row(task, schema)
@@ -88,6 +90,8 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
         GemstreamError: the source or the output cannot be read.
     """
     source = source_of(job)
+    chosen = settle_models(job, lambda: memory_at_hand(job.engine))
+    job = chosen.job
     plan = make_plan(job, source.attributes, job.engine.gpus or 0.0, selection)
     refuse_foreign_output(plan)
     reasons, skipped, sample = _walk(plan, read_ledger(plan), source.documents())
@@ -116,6 +120,7 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
         ),
         answer_tokens_at_most=sum(requests[ask.task.name] * ask.max_tokens for _, ask in _asks(plan)),
         models={lane.pool: lane.model.identity for lane in plan.lanes},
+        choices=chosen.reasons,
         schemas={
             task.name: ", ".join(f.name for f in records_schema(None, plan.attributes))
             + (f", data: {plan.data_types[task.name]}" if task.name in plan.data_types else "")

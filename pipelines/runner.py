@@ -14,6 +14,7 @@ from rich.console import Console
 
 from pipelines.assemble import assemble
 from pipelines.audit import Audit, audit
+from pipelines.choice import memory_of_cluster, settle_models
 from pipelines.cluster import cluster, here, unwrapped
 from pipelines.feed import close_list, read_list
 from pipelines.holdings import read_holdings, settled_down
@@ -67,15 +68,19 @@ def run(job: JobSpec, console: Console | None = None, selection: Selection | Non
 def _run(job: JobSpec, console: Console, selection: Selection | None) -> RunReport:
     source = source_of(job)
     # Everything that can be refused is refused before Ray starts, which takes seconds.
-    first = make_plan(job, source.attributes, job.engine.gpus or 0.0, selection)
+    first = make_plan(settle_models(job).job, source.attributes, job.engine.gpus or 0.0, selection)
     refuse_foreign_output(first)
     with Lease(first.output, job.storage, first.run_id, first.selection.shard) as lease, cluster():
         from ray.exceptions import RayError
 
         from pipelines.graph import gpus_per_engine
 
-        plan = make_plan(job, source.attributes, gpus_per_engine(job.engine), selection)
+        gpus = gpus_per_engine(job.engine)
         try:
+            chosen = settle_models(job, lambda: memory_of_cluster(gpus))
+            for pool, reason in chosen.reasons.items():
+                console.print(f"models.{pool}: {reason}")
+            plan = make_plan(chosen.job, source.attributes, gpus, selection)
             return _stream(replace(plan, run_id=first.run_id), source, console, lease)
         except RayError as error:
             raise unwrapped(error) from error

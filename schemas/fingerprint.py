@@ -10,11 +10,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from schemas.models import Model
+    from schemas.models.adapter import Adapter
     from schemas.tasks.base import Task
 
 
 def ingredients(
-    task: Task, questions: Iterable[str], model: Model, shown: dict[str, Any], seed: int
+    task: Task,
+    questions: Iterable[str],
+    model: Model,
+    shown: dict[str, Any],
+    seed: int,
+    adapter: Adapter | None = None,
 ) -> dict[str, str]:
     """What an answer depends on, by the name a person has for it; part files keep it in their footers.
 
@@ -24,15 +30,17 @@ def ingredients(
         model: who is asked.
         shown: the expand options that change what the model sees or hears.
         seed: of sampling; it counts only where the ladder can leave temperature 0, which is always.
+        adapter: through which LoRA adapter, if any; an answer without one does not mention it.
     """
     sampling = {"max_tokens": task.max_tokens, "temperature": task.temperature, "seed": seed}
-    return {
+    made_of = {
         "task": f"{task.kind}/{task.version}",
         "prompt": digest(*questions),
         "schema": digest(canonical(task.json_schema() or {"choices": task.choices()})),
         "model": model.identity,
         "options": digest(canonical(sampling), canonical(shown)),
     }
+    return made_of if adapter is None else made_of | {"adapter": adapter.identity}
 
 
 def fingerprint(made_of: Mapping[str, str]) -> str:
@@ -44,4 +52,4 @@ def changes(before: Mapping[str, str] | None, now: Mapping[str, str]) -> str:
     """The names of what differs, as in "prompt, model"; "asked otherwise" where it is not known."""
     if before is None:
         return "asked otherwise"
-    return ", ".join(name for name in now if before.get(name) != now[name])
+    return ", ".join(name for name in {**now, **before} if before.get(name) != now.get(name))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import yaml
 from pydantic import (
@@ -21,6 +21,7 @@ from pydantic import (
 
 from schemas.errors import JobError
 from schemas.limits import Limits
+from schemas.models import AUTO, Pool, Precision
 from schemas.rows import Pages
 from schemas.storage import StorageOptions
 from schemas.tasks import make_task, spread
@@ -37,9 +38,30 @@ class ModelChoice(Options):
     """Which model answers for which kind of part."""
 
     vision: str | None = Field(
-        None, description="Gemma 3 for pages and images: a Hugging Face id or a folder."
+        None, description="Gemma 3 for pages and images: a Hugging Face id, a folder, or auto."
     )
-    audio: str | None = Field(None, description="Gemma 3n for recordings: a Hugging Face id or a folder.")
+    audio: str | None = Field(
+        None, description="Gemma 3n for recordings: a Hugging Face id, a folder, or auto."
+    )
+    precision: Precision | None = Field(
+        None,
+        description="Of what auto picks: efficiency (int4), balanced (FP8), or quality (bf16), the default.",
+    )
+
+    adapters: dict[str, str] = Field(
+        default_factory=dict,
+        description="LoRA adapters that a task may name: name -> a folder or a Hugging Face id.",
+    )
+
+    @model_validator(mode="after")
+    def _precision_of_auto(self) -> ModelChoice:
+        if self.precision and AUTO not in (self.vision, self.audio):
+            raise JobError(
+                f"models.precision: {self.precision} is for models that are {AUTO}; of another, name the "
+                "weights (`gemstream models` lists them)",
+                key="models.precision",
+            )
+        return self
 
 
 class EngineOptions(Options):
@@ -236,5 +258,5 @@ def _known_keys(parents: tuple[Any, ...]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-PartPool = Literal["vision", "audio"]
+PartPool = Pool
 """The engine pools, which are also the lanes of a run."""

@@ -25,7 +25,8 @@ from schemas.errors import (
     TruncatedAnswer,
 )
 from schemas.ids import digest
-from schemas.rows import IDENTITY, PART_FACTS, PartKind, Status, data_column, error_value
+from schemas.rows import IDENTITY, PART_FACTS, PartKind, Shown, Status, data_column, error_value
+from schemas.tasks.base import Said
 from workers.engines import EngineConfig, Media, Response
 from workers.prompt import Ask, Part, Rung, build
 from workers.registry import ENGINES, resolve
@@ -151,7 +152,7 @@ class Infer:
         if ask.task.name in part.kept:
             return common | {"status": Status.KEPT}
         if part.silent:
-            return common | _silence()
+            return common | _silence(ask)
         try:
             outcome = await self._climb(ask, part, suspect=suspect)
         except Draining:
@@ -331,10 +332,21 @@ def _text_layer(text: str, response: Response | None, attempts: int) -> dict[str
     }
 
 
-def _silence() -> dict[str, Any]:
-    """Where nobody speaks a model would make up words, so none is asked."""
+def _silence(ask: Ask) -> dict[str, Any]:
+    """Where nobody speaks a model would make up words, so none is asked. A task of words alone has typed
+    data of no words; of a label or of fields there is none."""
     said = {"text": "", "text_source": "silence", "finish_reason": "silence", "attempts": 0}
-    return {"status": Status.RECORD, **said}
+    task, held = ask.task, bool(ask.task.choices()) or ask.task.json_schema() is not None
+    if task.data_type() is None or held:
+        return {"status": Status.RECORD, **said}
+    data = task.data(Said("", Shown.AUDIO))
+    return {
+        "status": Status.RECORD,
+        **said,
+        data_column(task.name): data,
+        "valid": True,
+        "invalid_fields": [],
+    }
 
 
 def _repeated(count: int, **values: str) -> dict[str, pa.Array]:

@@ -106,6 +106,7 @@ def build(ask: Ask, part: Part, rung: Rung) -> Request:
         choices=ask.task.choices(),
         likelihoods=ask.task.likelihoods(),
         attempt=rung.attempt,
+        adapter=ask.task.adapter,
     )
 
 

@@ -61,6 +61,7 @@ class Task(BaseModel):
         1024, gt=0, description="Budget of one answer; doubled once when an answer is cut."
     )
     temperature: float = Field(0.0, ge=0, le=2, description="Of the first try; retries go up by 0.3.")
+    adapter: str | None = Field(None, description="One of models.adapters: the model answers through it.")
 
     of: frozenset[PartKind] | None = Field(
         None, description="Kinds of part it is asked about: page, image, audio."

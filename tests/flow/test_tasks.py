@@ -59,9 +59,9 @@ def report(run_job: RunJob, tmp_path_factory: pytest.TempPathFactory) -> RunRepo
     )
 
 
-def rows(report: RunReport, task: str, what: str = "*") -> list[tuple[Any, ...]]:
-    folder = report.output.removeprefix("file://")
-    return duckdb.sql(f"SELECT {what} FROM read_parquet('{folder}/records/task={task}/*.parquet')").fetchall()
+def rows(report: RunReport, task: str, what: str, where: str = "true") -> list[tuple[Any, ...]]:
+    files = f"{report.output.removeprefix('file://')}/records/task={task}/*.parquet"
+    return duckdb.sql(f"SELECT {what} FROM read_parquet('{files}') WHERE {where}").fetchall()
 
 
 def test_every_question_has_an_answer_or_an_error(report: RunReport) -> None:
@@ -83,7 +83,7 @@ def test_every_question_has_an_answer_or_an_error(report: RunReport) -> None:
     ],
 )
 def test_answers_are_typed_and_valid(report: RunReport, task: str, columns: str, kinds: set[Any]) -> None:
-    found = rows(report, task, f"valid, {columns}")
+    found = rows(report, task, f"valid, {columns}", "text_source = 'model'")
     assert found and all(row[0] is True for row in found)
     assert {row[1] for row in found} == kinds
     assert all(row[2] is not None for row in found)
@@ -98,6 +98,12 @@ def test_both_models_answer_a_task_that_is_asked_of_all(report: RunReport) -> No
     assert models == {"google/gemma-3-4b-it", "google/gemma-3n-E2B-it"}
     heard = rows(report, "translate", "DISTINCT shown, data.transcription IS NULL")
     assert {("audio", False), ("image", True)} <= set(heard)
+
+
+def test_silence_has_no_words_and_no_label(report: RunReport) -> None:
+    silent = "text_source = 'silence'"
+    assert set(rows(report, "translate", "text, data.translation, valid", silent)) == {("", "", True)}
+    assert set(rows(report, "classify", "text, data, valid", silent)) == {("", None, None)}
 
 
 def test_pages_whose_text_can_be_trusted_are_shown_as_text(report: RunReport) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from schemas.models import Model
+    from schemas.models.adapter import Adapter
     from schemas.rows import PartKind
 
 
@@ -30,8 +31,8 @@ class Request:
     """One question about one part.
 
     `key` names (document, version, part, task) and is the same in every run; `attempt` counts the
-    rungs of the ladder from 0. Without `media` the question holds all there is to see. With `likelihoods`
-    the answer says how likely each of the `choices` was.
+    rungs of the ladder from 0; `adapter` names one of the engine's. Without `media` the question holds all
+    there is to see. With `likelihoods` the answer says how likely each of the `choices` was.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Request:
     choices: tuple[str, ...] = ()
     likelihoods: bool = False
     attempt: int = 0
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class EngineConfig:
     seed: int = 0
     request_seconds: float = math.inf
     options: Mapping[str, Any] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
 
 
 class Engine(Protocol):

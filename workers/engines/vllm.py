@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import EngineUnavailable, RequestRefused
 from schemas.rows import PartKind
+from workers.adapters import local_adapters, lora_arguments
 from workers.engines import EngineConfig, Media, Request, Response
 from workers.likelihoods import LIKELIEST, likelihoods
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vllm.logprobs import Logprob
+    from vllm.lora.request import LoRARequest
     from vllm.sampling_params import SamplingParams
 
     from workers.likelihoods import Step
@@ -40,6 +44,8 @@ class VllmEngine:
         self._around: dict[PartKind | None, tuple[str, str]] = {}
         self._threads: ThreadPoolExecutor | None = None
         self._steps: Steps | None = None
+        self._adapters: dict[str, Path] = {}
+        self._loading: dict[str, asyncio.Future[bool]] = {}
 
     @staticmethod
     def environment(gpus: float) -> dict[str, str]:
@@ -71,6 +77,7 @@ class VllmEngine:
             ) from error
         try:
             steps = Steps()
+            self._adapters, self._loading = local_adapters(self._config.adapters), {}
             self._engine = AsyncLLM.from_engine_args(
                 AsyncEngineArgs(**self.arguments()), stat_loggers=[lambda config, index: steps]
             )
@@ -107,7 +114,7 @@ class VllmEngine:
         }
         if not config.model.is_folder:
             arguments["revision"] = config.model.revision
-        return arguments | dict(config.options)
+        return arguments | lora_arguments(self._adapters) | dict(config.options)
 
     async def generate(self, request: Request) -> Response:
         """See `Engine.generate`."""
@@ -125,8 +132,9 @@ class VllmEngine:
             }
         last: Any = None
         try:
+            adapter = await self._adapter(request.adapter)
             async for output in self._engine.generate(
-                prompt, _sampling(request), f"{request.key}-{request.attempt}"
+                prompt, _sampling(request), f"{request.key}-{request.attempt}", lora_request=adapter
             ):
                 last = output
         except EngineDeadError as error:
@@ -147,6 +155,31 @@ class VllmEngine:
         if self._engine is not None:
             self._engine.shutdown()
             self._engine = None
+
+    async def _adapter(self, name: str | None) -> LoRARequest | None:
+        """What vLLM is told of an adapter, which is loaded before anything is asked through it: one that
+        does not load while a step is under way takes the engine down.
+
+        Raises:
+            RequestRefused: it does not load.
+            EngineDeadError: the engine died of it, or meanwhile.
+        """
+        if name is None:
+            return None
+        from vllm.lora.request import LoRARequest
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        number = sorted(self._adapters).index(name) + 1
+        request = LoRARequest(name, number, str(self._adapters[name]))
+        if name not in self._loading:
+            self._loading[name] = asyncio.ensure_future(self._engine.add_lora(request))
+        await asyncio.wait({self._loading[name]})
+        fault = self._loading[name].exception()
+        if isinstance(fault, EngineDeadError):
+            raise fault
+        if fault is not None:  # of no class of its own
+            raise RequestRefused(f"adapter {name!r} did not load: {fault}") from fault
+        return request
 
     def _prompt(self, request: Request) -> str:
         """The chat template around the question. It is rendered once for each kind of media.

@@ -1,0 +1,54 @@
+"""A model that lies in a folder: a `config.json`, weights, and a sidecar where it differs from its family."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import JobError
+from schemas.models.base import Model, gemma3, gemma3n
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIDECAR = "gemstream.json"
+"""In a checkpoint's folder: fields of `Model` in which it differs from its family."""
+
+HASHED_BYTES = 64 * 1024 * 1024
+
+
+def from_folder(folder: Path) -> Model:
+    """The model in a folder.
+
+    Raises:
+        JobError: its architecture is none of ours.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    builders = {"gemma3": gemma3, "gemma3n": gemma3n}
+    family = config.get("model_type")
+    if family not in builders:
+        raise JobError(f"{folder} holds a {family!r} model, not one of {', '.join(builders)}", key="models")
+    sidecar = folder / SIDECAR
+    facts: dict[str, Any] = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
+    text, vision = config.get("text_config", {}), config.get("vision_config", {})
+    if "max_position_embeddings" in text:
+        facts.setdefault("context_tokens", text["max_position_embeddings"])
+    if family == "gemma3":
+        facts.setdefault("media_tokens", config["mm_tokens_per_image"])
+        facts.setdefault("image_size", vision["image_size"])
+    else:
+        facts.setdefault("media_tokens", config["audio_soft_tokens_per_image"])
+    return builders[family](str(folder), revision=folder_revision(folder), **facts)
+
+
+def folder_revision(folder: Path) -> str:
+    """Hash of the folder's files: names, sizes, and up to 64 MiB of each (a shard's header and first
+    tensors change with any retraining; hashing 54 GB would cost minutes at every start)."""
+    state = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.iterdir()):
+        if path.suffix in {".json", ".safetensors", ".jinja", ".model"}:
+            state.update(f"{path.name}:{path.stat().st_size}\n".encode())
+            with path.open("rb") as file:
+                state.update(file.read(HASHED_BYTES))
+    return state.hexdigest()
