@@ -99,7 +99,10 @@ def configure() -> None:
     context.execution_no_progress_timeout_s = -1
     # A bad document is a row, not an exception, so an exception ends the run rather than a block.
     context.max_errored_blocks = 0
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Ray's own wrapper around it loses what it wraps on the way to the driver, and with it what to do next.
+    context.raise_original_map_exception = True
+    # What it logs as an error it raises as well, and the log asks for a report to Ray of whatever ends a run.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     # How many calls an actor takes at once has no named parameter in 2.60, which warns of the other way.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pytest
@@ -12,11 +13,13 @@ from PIL import Image
 
 from deploy.demo.documents import EXAMPLES
 from pipelines.report import EXIT_DONE
-from schemas.job import load_job
+from schemas.errors import EngineAway
+from schemas.job import load_job, make_job
 from schemas.models import find_model
 from schemas.rows import PartKind
 from schemas.storage import StorageOptions
 from tests.fixtures.runs import DEMO_JOB, GEMMA3, MainRun, RunJob
+from tests.workers.answering import answering
 from workers.engines import EngineConfig, Media, Request
 from workers.engines.openai import OpenAIEngine
 from workers.sinks.reading import read_columns
@@ -59,6 +62,25 @@ def test_a_server_gives_the_answers_that_the_engine_in_process_gives(
         for place, row in served.items():
             assert [row[name] for name in COLUMNS[2:]] == [hosted[place][name] for name in COLUMNS[2:]], place
             assert row["confidence"] == pytest.approx(hosted[place]["confidence"], rel=0.05), place
+
+
+def test_a_server_that_is_not_there_ends_the_run_and_says_what_to_do(run_job: RunJob, tmp_path: Path) -> None:
+    with answering() as gone:
+        options = {"base_url": gone.url}
+    job = make_job(
+        {
+            "input": str(EXAMPLES / "shapes"),
+            "output": str(tmp_path / "output"),
+            "tasks": ["caption"],
+            "models": {"vision": "any:model"},
+            "engine": {"kind": "openai", "options": options},
+        }
+    )
+    with pytest.raises(EngineAway, match="cannot be reached .* start the server, or correct"):
+        run_job(job)
+    with answering(port=urlsplit(gone.url).port or 0):
+        report = run_job(job)
+    assert report.exit_code == EXIT_DONE and report.counts.ok == report.counts.listed
 
 
 def test_labels_held_by_a_schema_come_without_its_quotes(served_gemma3: str) -> None:

@@ -194,9 +194,8 @@ class OpenAIEngine:
             asyncio.run_coroutine_threadsafe(self._give_back(), self._loop)
 
     async def _give_back(self) -> None:
-        client = self._client
-        if client is not None and not self._inside:
-            self._client = None
+        if self._client is not None and not self._inside:
+            client, self._client = self._client, None
             await client.close()
 
     def _access(self) -> dict[str, Any]:
@@ -242,9 +241,8 @@ class OpenAIEngine:
     def _body(self, request: Request) -> tuple[dict[str, Any], dict[str, Any]]:
         """What is sent: fields that the client knows, and others."""
         options = self._options
-        first = self._config.model.media_first
+        first, extra = self._config.model.media_first, dict(options.extra_body)
         body = chat.fields(request, self._name, media_first=first, logprobs=options.logprobs)
-        extra = dict(options.extra_body)
         if request.choices and options.choices == "vllm":
             extra |= chat.labels_as_vllm(request.choices)
         elif request.choices:
@@ -351,4 +349,5 @@ def _names(value: Any) -> list[str]:
 
 def _cause(error: BaseException) -> str:
     """What the library below says of a connection."""
-    return str(error.__cause__ or error) or type(error.__cause__ or error).__name__
+    below = error.__cause__ or error
+    return str(below) or type(below).__name__
