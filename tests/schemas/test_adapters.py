@@ -39,7 +39,7 @@ THROUGH = [{"task": "ocr", "adapter": "invoices"}, "caption"]
 def test_only_the_task_that_names_it_is_another_question(adapter: Path) -> None:
     plain, through = plan_of(["ocr", "caption"]), plan_of(THROUGH, {"invoices": str(adapter)})
     assert through.fingerprints["caption"] == plain.fingerprints["caption"]
-    before, now = plain.ingredients["ocr"], through.ingredients["ocr"]
+    (before,), (now,) = plain.ingredients["ocr"], through.ingredients["ocr"]
     assert "adapter" not in before and fingerprint(before) != fingerprint(now)
     assert changes(before, now) == changes(now, before) == "adapter"
     config = through.lanes[0].config
