@@ -32,12 +32,16 @@ class Counts(BaseModel):
 
 
 class TaskCounts(BaseModel):
-    """One task over a run. `seconds` is the sum of the requests' times in the engine."""
+    """One task over a run. `invalid` of the answers have fields that do not hold; `cached_tokens` of the
+    prompts' were in the engine's prefix cache already; `seconds` is the sum of the requests' times in the
+    engine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     answers: int
+    invalid: int = 0
     prompt_tokens: int
+    cached_tokens: int = 0
     output_tokens: int
     seconds: float
 
@@ -122,11 +126,17 @@ class RunReport(BaseModel):
         )
         tables: list[RenderableType] = [counts]
         if self.tasks:
-            tasks = Table("task", "answers", "tokens in", "tokens out", "s per answer", title="answers")
+            names = ("task", "answers", "invalid", "tokens in", "cached", "tokens out", "s per answer")
+            tasks = Table(*names, title="answers")
             for name, task in sorted(self.tasks.items()):
-                each = f"{task.seconds / task.answers:.2f}" if task.answers else "-"
                 tasks.add_row(
-                    name, *(str(n) for n in (task.answers, task.prompt_tokens, task.output_tokens)), each
+                    name,
+                    str(task.answers),
+                    str(task.invalid),
+                    str(task.prompt_tokens),
+                    f"{task.cached_tokens / task.prompt_tokens:.0%}" if task.prompt_tokens else "-",
+                    str(task.output_tokens),
+                    f"{task.seconds / task.answers:.2f}" if task.answers else "-",
                 )
             tables.append(tasks)
         if self.faults:

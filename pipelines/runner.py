@@ -29,6 +29,7 @@ from pipelines.sweep import sweep
 from pipelines.tally import Tally
 from schemas.errors import Interrupted
 from workers.storage.factory import join, open_storage
+from workers.tally import TOKENS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -212,9 +213,7 @@ def _report(
         media=dict(tally.media),
         tasks={
             name: TaskCounts(
-                answers=task["answers"],
-                prompt_tokens=task["prompt_tokens"],
-                output_tokens=task["output_tokens"],
+                **{name: task[name] for name in ("answers", "invalid", *TOKENS)},
                 seconds=round(tally.seconds[name], 3),
             )
             for name, task in tally.tasks.items()

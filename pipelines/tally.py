@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from schemas.rows import Status
+from workers.tally import TOKENS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +49,7 @@ class Tally:
                 self._close(row["document_id"], pending)
         for row in totals["tasks"]:
             counts = self.tasks.setdefault(row["task"], Counter())
-            counts.update({name: row[name] for name in ("answers", "prompt_tokens", "output_tokens")})
+            counts.update({name: row[name] for name in ("answers", "invalid", *TOKENS)})
             self.seconds[row["task"]] += row["seconds"]
         for row in totals["faults"]:
             self.faults[row["status"], row["stage"] or "", row["category"] or ""] += row["count_all"]

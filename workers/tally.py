@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from schemas.rows import Status
 
+TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
 TALLY = pa.schema(
     [
         pa.field("document_id", pa.string()),
@@ -42,8 +43,11 @@ def totals(outcomes: pa.Table) -> dict[str, Any]:
     answers = outcomes.filter(
         pc.is_in(outcomes["status"], pa.array([Status.RECORD.value, Status.KEPT.value]))
     )
-    per_task = answers.group_by("task").aggregate(
-        [("settled", "sum"), ("prompt_tokens", "sum"), ("output_tokens", "sum"), ("seconds", "sum")]
+    off = pc.fill_null(pc.invert(answers["valid"]), False).cast(pa.int64())
+    per_task = (
+        answers.append_column("off", off)
+        .group_by("task")
+        .aggregate([(name, "sum") for name in ("settled", "off", *TOKENS, "seconds")])
     )
     faults = outcomes.filter(
         pc.is_in(outcomes["status"], pa.array([Status.ERROR.value, Status.FILTERED.value]))
@@ -60,8 +64,8 @@ def totals(outcomes: pa.Table) -> dict[str, Any]:
             {
                 "task": row["task"],
                 "answers": row["settled_sum"],
-                "prompt_tokens": row["prompt_tokens_sum"] or 0,
-                "output_tokens": row["output_tokens_sum"] or 0,
+                "invalid": row["off_sum"] or 0,
+                **{name: row[f"{name}_sum"] or 0 for name in TOKENS},
                 "seconds": row["seconds_sum"] or 0.0,
             }
             for row in per_task.to_pylist()
