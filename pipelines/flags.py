@@ -23,7 +23,7 @@ Input = Annotated[
 Manifest = Annotated[str | None, typer.Option(help="Instead: a txt, csv, jsonl or parquet of URIs.")]
 Output = Annotated[str | None, typer.Option("--output", "-o", help="Where records/, errors/ and _runs/ go.")]
 TaskNames = Annotated[
-    list[str] | None, typer.Option("--task", "-t", help="caption, ocr, transcribe or extract.")
+    list[str] | None, typer.Option("--task", "-t", help="caption, ocr, summarize, transcribe, extract; those that need more go in a job.")
 ]
 Schema = Annotated[str | None, typer.Option(help="For extract: a JSON Schema file, or module:Model.")]
 Vision = Annotated[str | None, typer.Option("--vision-model", help="Gemma 3: hub id, folder or auto.")]
