@@ -41,8 +41,12 @@ def _local(adapter: Adapter) -> Path:
     )
 
 
-def lora_arguments(folders: Mapping[str, Path]) -> dict[str, Any]:
+def lora_arguments(folders: Mapping[str, Path], gpus: float) -> dict[str, Any]:
     """vLLM's engine arguments for these adapters, all of them loaded side by side; none for none.
+
+    Args:
+        folders: of each adapter, by its name.
+        gpus: GPUs of the engine.
 
     Raises:
         EngineUnavailable: one has no rank, or a rank that vLLM has no room for.
@@ -53,7 +57,10 @@ def lora_arguments(folders: Mapping[str, Path]) -> dict[str, Any]:
     room = next((rank for rank in RANKS if rank >= most), None)
     if room is None:
         raise EngineUnavailable(f"an adapter of rank {most}: vLLM takes {RANKS[-1]} at most")
-    return {"enable_lora": True, "max_loras": len(folders), "max_lora_rank": room}
+    # vLLM's kernels for CPUs read "no adapter", which is slot -1, as the last slot: it has to stay empty, or
+    # every request is answered through the adapter that lies there.
+    slots = len(folders) + (not gpus)
+    return {"enable_lora": True, "max_loras": slots, "max_lora_rank": room}
 
 
 def _rank(name: str, folder: Path) -> int:

@@ -114,7 +114,7 @@ class VllmEngine:
         }
         if not config.model.is_folder:
             arguments["revision"] = config.model.revision
-        return arguments | lora_arguments(self._adapters) | dict(config.options)
+        return arguments | lora_arguments(self._adapters, config.gpus) | dict(config.options)
 
     async def generate(self, request: Request) -> Response:
         """See `Engine.generate`."""
