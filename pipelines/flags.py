@@ -23,9 +23,16 @@ Input = Annotated[
 Manifest = Annotated[str | None, typer.Option(help="Instead: a txt, csv, jsonl or parquet of URIs.")]
 Output = Annotated[str | None, typer.Option("--output", "-o", help="Where records/, errors/ and _runs/ go.")]
 TaskNames = Annotated[
-    list[str] | None, typer.Option("--task", "-t", help="caption, ocr, summarize, transcribe, extract; those that need more go in a job.")
+    list[str] | None,
+    typer.Option(
+        "--task", "-t", help="caption, ocr, summarize, transcribe, extract; others need a job file."
+    ),
 ]
 Schema = Annotated[str | None, typer.Option(help="For extract: a JSON Schema file, or module:Model.")]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option("--field", "-f", help="For extract, instead: number, total:decimal or issued:date?."),
+]
 Vision = Annotated[str | None, typer.Option("--vision-model", help="Gemma 3: hub id, folder or auto.")]
 Audio = Annotated[str | None, typer.Option("--audio-model", help="Gemma 3n: hub id, folder or auto.")]
 Include = Annotated[list[str] | None, typer.Option(help="Only paths that match this glob.")]
@@ -65,11 +72,21 @@ def settings_of(values: dict[str, Any]) -> dict[str, Any]:
     """The flags that were given, by dotted setting."""
     given = {key: values[flag] for flag, key in FLAGS.items() if values[flag] is not None}
     if values["task"]:
-        given["tasks"] = [
-            {"task": name, "schema": values["schema"]} if name == "extract" and values["schema"] else name
-            for name in values["task"]
-        ]
+        shape = {"schema": values["schema"], "fields": _fields(values["field"])}
+        shape = {key: value for key, value in shape.items() if value}
+        given["tasks"] = [{"task": name, **shape} if name == "extract" else name for name in values["task"]]
     return given
+
+
+def _fields(flags: list[str] | None) -> dict[str, Any]:
+    """`--field total:decimal` as the job's file has it, a type in YAML; text where none is named."""
+    import yaml
+
+    said = {name.strip(): kind for name, _, kind in (flag.partition(":") for flag in flags or ())}
+    try:
+        return {name: yaml.safe_load(kind) or "text" for name, kind in said.items()}
+    except yaml.YAMLError as error:
+        raise JobError(f"--field: no YAML value: {error}", key="field") from error
 
 
 def job_of(path: Path | None, flags: dict[str, Any], settings: list[str] | None) -> JobSpec:

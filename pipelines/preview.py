@@ -53,11 +53,15 @@ class Preview(BaseModel):
     models: dict[str, str]
     choices: dict[str, str] = Field(description="Pool -> why its model, where that was left to auto.")
     schemas: dict[str, str] = Field(description="Task -> columns of its records.")
+    bounds: dict[str, dict[str, str]] = Field(
+        description="Task -> JSON pointer -> the bound that is put where its schema has none."
+    )
     sampled: int
 
     def table(self) -> RenderableType:
         """The preview as tables of a terminal."""
         from rich.console import Group
+        from rich.markup import escape
         from rich.table import Table
 
         counts = Table("what", "how many", title="plan: nothing was asked of a model")
@@ -75,7 +79,11 @@ class Preview(BaseModel):
         columns = Table("task", "columns of records/task=<task>", title="output")
         for task, schema in self.schemas.items():
             columns.add_row(task, schema)
-        return Group(counts, columns)
+        bounds = Table("task", "where its schema has no bound", "it is held to")
+        for task, found in self.bounds.items():
+            for pointer, words in found.items():
+                bounds.add_row(task, escape(pointer), words)
+        return Group(counts, columns, *([bounds] if self.bounds else []))
 
 
 def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
@@ -126,6 +134,7 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
             + (f", data: {plan.data_types[task.name]}" if task.name in plan.data_types else "")
             for task in job.tasks
         },
+        bounds={task.name: task.bounds() for task in job.tasks if task.bounds()},
         sampled=opened,
     )
 

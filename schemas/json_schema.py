@@ -1,13 +1,15 @@
 """A user's JSON Schema as three things: a decoding constraint, Arrow types, values for them.
 
 The subset is what both a grammar and a Parquet column can hold. Anything else is refused before a
-run starts, with the JSON pointer of the keyword.
+run starts, with the JSON pointer of the keyword. Pointers pass over `anyOf`: of its alternatives, one
+is a type and the other null.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from importlib import import_module
@@ -18,6 +20,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from schemas.errors import JobError
+from schemas.keywords import ANNOTATIONS, INT64, KEYWORDS, PYTHON, has_no_end, refuse_unheld, refused
 
 MAX_STRING = 1_000
 """Bound of a string that has none: a grammar does not stop a model that repeats itself."""
@@ -33,16 +36,6 @@ FORMATS: dict[str, pa.DataType] = {
 DECIMAL_PATTERN = r"^-?[0-9]{1,29}(\.[0-9]{1,9})?$"
 
 SCALARS = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
-ANNOTATIONS = {"$schema", "$id", "$defs", "title", "description", "default", "examples", "$comment"}
-KEYWORDS = {
-    "string": {"minLength", "maxLength", "pattern", "format"},
-    "integer": {"minimum", "maximum"},
-    "number": {"minimum", "maximum"},
-    "boolean": set(),
-    "array": {"items", "minItems", "maxItems"},
-    "object": {"properties", "required", "additionalProperties"},
-}
-COMMON = {"type", "enum", "const", "anyOf"}
 
 
 def load_schema(value: Any) -> dict[str, Any]:
@@ -108,53 +101,74 @@ def _inline(node: Any, definitions: Mapping[str, Any], seen: tuple[str, ...], po
             raise JobError(
                 f"schema {pointer}/$ref: {reference!r} is recursive, columns are not", key="schema"
             )
+        beside = sorted(set(node) - {"$ref"} - ANNOTATIONS)
+        if beside:
+            raise refused(f"{pointer}/{beside[0]}", "beside a $ref; write it into what that points to")
         return _inline(definitions[name], definitions, (*seen, name), pointer)
     return {k: _inline(v, definitions, seen, f"{pointer}/{k}") for k, v in node.items() if k != "$defs"}
 
 
-def split_null(node: Mapping[str, Any], pointer: str = "#") -> tuple[dict[str, Any], bool]:
+def split_null(node: Any, pointer: str = "#") -> tuple[dict[str, Any], bool]:
     """The node without its null alternative, and whether it had one.
 
     Raises:
         JobError: a union of anything but one type and null.
     """
+    if not isinstance(node, Mapping):
+        raise refused(pointer, f"must be an object of keywords, got {node!r}")
     if "anyOf" in node:
-        options = [option for option in node["anyOf"] if option.get("type") != "null"]
-        if len(options) != 1:
-            raise JobError(f"schema {pointer}/anyOf: a column holds one type, or null", key="schema")
-        return dict(options[0]), len(options) < len(node["anyOf"])
-    kinds = node.get("type")
+        return _of_any(node, pointer)
+    kinds, values = node.get("type"), node.get("enum")
+    bare = dict(node)
+    nullable = False
     if isinstance(kinds, list):
         rest = [kind for kind in kinds if kind != "null"]
         if len(rest) != 1:
-            raise JobError(f"schema {pointer}/type: a column holds one type, or null", key="schema")
-        return {**node, "type": rest[0]}, len(rest) < len(kinds)
-    return dict(node), False
+            raise refused(f"{pointer}/type", "a column holds one type, or null")
+        bare["type"], nullable = rest[0], "null" in kinds
+    if isinstance(values, list):
+        bare["enum"] = [value for value in values if value is not None]
+        if nullable and None not in values:
+            raise refused(f"{pointer}/enum", "null is of the type and not among the values; add it to them")
+        nullable = None in values and (nullable or kinds is None)
+    return bare, nullable
 
 
-def arrow_type(node: Mapping[str, Any], pointer: str = "#") -> pa.DataType:
+def _of_any(node: Mapping[str, Any], pointer: str) -> tuple[dict[str, Any], bool]:
+    beside = sorted(set(node) - {"anyOf"} - ANNOTATIONS)
+    if beside:
+        raise refused(f"{pointer}/{beside[0]}", "beside anyOf; write it into the alternative it is about")
+    options = node["anyOf"] if isinstance(node["anyOf"], list) else []
+    rest = [o for o in options if not (isinstance(o, Mapping) and o.get("type") == "null")]
+    if len(rest) != 1:
+        raise refused(f"{pointer}/anyOf", "a column holds one type, or null")
+    inner, nullable = split_null(rest[0], pointer)
+    return inner, nullable or len(rest) < len(options)
+
+
+def arrow_type(node: Any, pointer: str = "#") -> pa.DataType:
     """The Arrow type that a schema node becomes.
+
+    Every field of it may be null, whatever the schema says: in an answer that does not hold, null stands
+    for the fields that do not, and `valid` and `invalid_fields` beside it tell that from what the schema
+    allows. An enum is a plain string (or number): Parquet writes each value once in any case, and a
+    dictionary's index type would differ between readers.
 
     Raises:
         JobError: a keyword, type or format outside the subset, with its pointer.
     """
     node, _ = split_null(node, pointer)
     kind = _kind(node, pointer)
-    for keyword in node:
-        if keyword not in COMMON | ANNOTATIONS | KEYWORDS[kind]:
-            raise JobError(f"schema {pointer}/{keyword}: not supported for type {kind}", key="schema")
+    refuse_unheld(node, kind, pointer)
     if kind == "object":
         return _struct(node, pointer)
     if kind == "array":
-        if not isinstance(node.get("items"), Mapping):
-            raise JobError(f"schema {pointer}/items: a list needs the type of its items", key="schema")
+        if "items" not in node:
+            raise refused(f"{pointer}/items", "a list needs the type of its items")
         return pa.list_(arrow_type(node["items"], f"{pointer}/items"))
     if "format" in node:
         if node["format"] not in FORMATS:
-            raise JobError(
-                f"schema {pointer}/format: {node['format']!r} is not one of {', '.join(FORMATS)}",
-                key="schema",
-            )
+            raise refused(f"{pointer}/format", f"{node['format']!r} is not one of {', '.join(FORMATS)}")
         return FORMATS[node["format"]]
     return SCALARS[kind]
 
@@ -162,51 +176,89 @@ def arrow_type(node: Mapping[str, Any], pointer: str = "#") -> pa.DataType:
 def _kind(node: Mapping[str, Any], pointer: str) -> str:
     kind = node.get("type")
     values = node.get("enum", [node["const"]] if "const" in node else None)
-    if kind is None and values:
-        kinds = {"string": str, "boolean": bool, "integer": int}
-        kind = next((name for name, python in kinds.items() if all(type(v) is python for v in values)), None)
-    if kind not in KEYWORDS:
-        raise JobError(f"schema {pointer}/type: {kind!r} is not one of {', '.join(KEYWORDS)}", key="schema")
-    return str(kind)
+    if kind is None and isinstance(values, list) and values:
+        known = (name for name, python in PYTHON.items() if all(type(value) in python for value in values))
+        kind = next(known, None)
+    if not isinstance(kind, str) or kind not in KEYWORDS:
+        raise refused(f"{pointer}/type", f"{kind!r} is not one of {', '.join(KEYWORDS)}")
+    return kind
 
 
 def _struct(node: Mapping[str, Any], pointer: str) -> pa.DataType:
-    if node.get("additionalProperties") not in (None, False):
-        raise JobError(
-            f"schema {pointer}/additionalProperties: columns are fixed, so it must be false", key="schema"
-        )
     properties = node.get("properties") or {}
     if not properties:
-        raise JobError(f"schema {pointer}/properties: a column of type object needs fields", key="schema")
+        raise refused(f"{pointer}/properties", "a column of type object needs fields")
     missing = sorted(set(node.get("required", ())) - set(properties))
     if missing:
-        raise JobError(f"schema {pointer}/required: {missing} are not among its properties", key="schema")
+        raise refused(f"{pointer}/required", f"{missing} are not among its properties")
+    spelled: dict[str, str] = {}
+    for name in properties:
+        other = spelled.setdefault(name.lower(), name)
+        if not name or other != name:
+            raise refused(
+                below(f"{pointer}/properties", name),
+                f"DuckDB and Spark cannot tell it from {other!r}" if name else "a column needs a name",
+            )
     return pa.struct(
         [
-            pa.field(name, arrow_type(child, f"{pointer}/properties/{name}"))
+            pa.field(name, arrow_type(child, below(f"{pointer}/properties", name)))
             for name, child in properties.items()
         ]
     )
 
 
+def below(pointer: str, step: str | int) -> str:
+    """The JSON pointer of a field or item of what `pointer` points to."""
+    return f"{pointer}/{str(step).replace('~', '~0').replace('/', '~1')}"
+
+
 def bounded(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema as the decoder gets it: no annotations, no free keys, a bound on every string and list."""
+    """The schema as the decoder gets it: no annotations, no free keys, a bound on every string and list.
+
+    Numbers have none, and a pattern is held as it is: what of them does not end is cut at `max_tokens`.
+    """
     inner, nullable = split_null(node)
     inner = {keyword: value for keyword, value in inner.items() if keyword not in ANNOTATIONS}
     kind = _kind(inner, "#")
     inner["type"] = kind
+    inner |= _bound(inner, kind)[0]
     if kind == "object":
         inner["properties"] = {name: bounded(child) for name, child in inner["properties"].items()}
-        inner["additionalProperties"] = False
     elif kind == "array":
         inner["items"] = bounded(inner["items"])
-        inner.setdefault("maxItems", MAX_ITEMS)
     elif inner.get("format") == "decimal":
         del inner["format"]
         inner["pattern"] = DECIMAL_PATTERN
-    elif kind == "string" and not {"enum", "const", "format", "pattern"} & set(inner):
-        inner.setdefault("maxLength", MAX_STRING)
     return {"anyOf": [inner, {"type": "null"}]} if nullable else inner
+
+
+def bounds(node: Mapping[str, Any], pointer: str = "#") -> Iterator[tuple[str, str]]:
+    """Pointer and words of each bound that `bounded` puts where the schema has none."""
+    inner, _ = split_null(node, pointer)
+    kind = _kind(inner, pointer)
+    words = _bound(inner, kind)[1]
+    if words:
+        yield pointer, words
+    if kind == "object":
+        for name, child in inner["properties"].items():
+            yield from bounds(child, below(f"{pointer}/properties", name))
+    elif kind == "array":
+        yield from bounds(inner["items"], f"{pointer}/items")
+
+
+def _bound(node: Mapping[str, Any], kind: str) -> tuple[dict[str, Any], str]:
+    """What holds a node that has no end of its own, as keywords and in words; none for one that has."""
+    if kind == "object" and "additionalProperties" not in node:
+        return {"additionalProperties": False}, "no other fields"
+    if kind == "array" and "maxItems" not in node:
+        most = max(MAX_ITEMS, node.get("minItems", 0))
+        return {"maxItems": most}, f"at most {most} items"
+    if kind != "string" or {"enum", "const", "format", "maxLength"} & set(node):
+        return {}, ""
+    if "pattern" in node:
+        return {}, "no end but the answer's max_tokens" if has_no_end(node["pattern"]) else ""
+    most = max(MAX_STRING, node.get("minLength", 0))
+    return {"maxLength": most}, f"at most {most} characters"
 
 
 def arrow_value(value: Any, data_type: pa.DataType, pointer: str = "") -> tuple[Any, list[str]]:
@@ -222,7 +274,7 @@ def arrow_value(value: Any, data_type: pa.DataType, pointer: str = "") -> tuple[
         made, odd = {}, []
         for field in data_type:
             inner = value.get(field.name) if isinstance(value, dict) else None
-            made[field.name], faults = arrow_value(inner, field.type, f"{pointer}/{field.name}")
+            made[field.name], faults = arrow_value(inner, field.type, below(pointer, field.name))
             odd += faults
         return made, odd if isinstance(value, dict) else [pointer or "/"]
     if pa.types.is_list(data_type):
@@ -251,8 +303,10 @@ def _scalar(value: Any, data_type: pa.DataType) -> Any:
         except InvalidOperation as error:
             raise ValueError(f"{value!r} is no decimal of {data_type.precision} digits") from error
     if pa.types.is_integer(data_type):
-        if not -(2**63) <= int(value) < 2**63:
+        if int(value) not in INT64:
             raise ValueError(f"{value} does not fit 64 bits")
         return int(value)
+    if pa.types.is_floating(data_type) and not math.isfinite(value):
+        raise ValueError("1e400 is a number in JSON and in no column")
     # Arrow converts what is of another kind, or refuses it.
     return pa.scalar(value, data_type).as_py()

@@ -18,7 +18,7 @@ from schemas.errors import (
     UnparsableAnswer,
 )
 from schemas.ids import canonical
-from schemas.json_schema import arrow_value
+from schemas.json_schema import arrow_value, below
 from schemas.tasks.base import Said
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _inner(fault: ValidationError) -> list[str]:
 
 
 def _pointer(path: list[str | int]) -> str:
-    return "/" + "/".join(str(step).replace("~", "~0").replace("/", "~1") for step in path)
+    return reduce(below, path, "")
 
 
 def _no_constant(name: str) -> float:

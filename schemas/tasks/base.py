@@ -45,6 +45,7 @@ class Task(BaseModel):
         parts: the kinds of part it can be asked about.
         usual: those it is asked about where the job says nothing; all it can be if not given.
         may_be_empty: whether no words at all are an answer.
+        merged: whether `documents/` has one typed answer made of those about a document's parts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +55,7 @@ class Task(BaseModel):
     parts: ClassVar[frozenset[PartKind]]
     usual: ClassVar[frozenset[PartKind] | None] = None
     may_be_empty: ClassVar[bool] = False
+    merged: ClassVar[bool] = False
 
     name: str = Field("", description="Folder of its records, task=<name>; the task's own name if not given.")
     prompt: str | None = Field(None, description="Asked instead of the task's own question.")
@@ -101,6 +103,10 @@ class Task(BaseModel):
     def json_schema(self) -> dict[str, Any] | None:
         """The JSON Schema that decoding is held to, or None for prose."""
         return None
+
+    def bounds(self) -> dict[str, str]:
+        """Where that schema was too loose to be held, and what bound it got: JSON pointer -> words."""
+        return {}
 
     def choices(self) -> tuple[str, ...]:
         """The answers that decoding is held to, word for word; none for an answer that is free."""

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from schemas.json_schema import arrow_type, bounded, load_schema
+from schemas.json_schema import arrow_type, bounded, bounds, load_schema
 from schemas.rows import PartKind, Shown
 from schemas.tasks.base import NOUN, Said, Task, as_data
 
@@ -75,6 +75,14 @@ class Call(Task):
             for function in self.functions
         ]
         return {"anyOf": [*calls, _object({"name": {"const": NONE}})]}
+
+    def bounds(self) -> dict[str, str]:
+        """Of the arguments, with the function's name before each pointer."""
+        return {
+            f"{function.name}: {pointer}": words
+            for function in self.functions
+            for pointer, words in bounds(function.parameters)
+        }
 
     def data_type(self) -> pa.DataType:
         """The function's name, null for none, and its arguments under its name: each has its own columns."""
