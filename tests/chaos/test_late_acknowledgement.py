@@ -15,7 +15,7 @@ from tests.chaos.proxy import lose_every, proxied
 
 pytestmark = pytest.mark.timeout(600)
 
-EVERY = 6
+EVERY = 3
 READ_SECONDS = 2
 """What the client waits for an answer before it asks again."""
 
