@@ -104,7 +104,7 @@ class Task(BaseModel):
         return None
 
     def bounds(self) -> dict[str, str]:
-        """What that schema is held to where the job's own was too loose: JSON pointer -> the bound in words."""
+        """Where that schema is held to more than the job's own says: JSON pointer -> the bound in words."""
         return {}
 
     def choices(self) -> tuple[str, ...]:
