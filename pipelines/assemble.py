@@ -80,16 +80,18 @@ def write_group(plan: Plan, names: pa.Array, files: dict[str | None, list[str]])
         files: task -> part files with answers to it; under None, those with errors.
     """
     own = [] if plan.attributes is None else ["attributes"]
+    merged = {task.name: plan.data_types[task.name] for task in plan.job.tasks if task.merged}
     records = {}
     for task, asked in plan.fingerprints.items():
-        rows = _read(
-            plan, files.get(task, ()), [*RECORD_COLUMNS, *own], names, records_schema(None, plan.attributes)
-        )
-        records[task] = rows.filter(pc.is_in(rows["fingerprint"], pa.array(asked)))
+        schema = records_schema(merged.get(task), plan.attributes)
+        columns = [*RECORD_COLUMNS, *(["data"] if task in merged else []), *own]
+        current = pc.field("fingerprint").isin(asked)
+        records[task] = _read(plan, files.get(task, ()), columns, names, schema, current)
     errors = _read(
         plan, files.get(None, ()), [*ERROR_COLUMNS, *own], names, with_attributes(ERRORS, plan.attributes)
     )
-    rows = assemble_rows(records, errors, plan.tasks_by_kind, plan.run_id, plan.attributes)
+    transcripts = [task.name for task in plan.job.tasks if task.transcript]
+    rows = assemble_rows(records, errors, plan.tasks_by_kind, transcripts, plan.run_id, plan.attributes)
     uri = join(plan.output, FOLDER, f"part-{digest(*sorted(names.to_pylist()))}.parquet")
     content = encode(rows.replace_schema_metadata(footer(plan.metadata)))
     open_storage(uri, plan.job.storage).publish(uri, content)
@@ -97,13 +99,25 @@ def write_group(plan: Plan, names: pa.Array, files: dict[str | None, list[str]])
 
 
 def _read(
-    plan: Plan, uris: Sequence[str], columns: list[str], names: pa.Array, schema: pa.Schema
+    plan: Plan,
+    uris: Sequence[str],
+    columns: list[str],
+    names: pa.Array,
+    schema: pa.Schema,
+    keep: pc.Expression | None = None,
 ) -> pa.Table:
+    """The rows of these documents, of the schema's types.
+
+    What is not to be kept is left out before it is cast: answers of an earlier schema have other types.
+    """
     storage = open_storage(plan.output, plan.job.storage)
     tables = [pa.schema([schema.field(name) for name in columns]).empty_table()]
     for uri in uris:
         rows = read_part(storage, storage.info(uri), columns).rows
-        tables.append(rows.filter(pc.is_in(names_of(rows), names)).cast(tables[0].schema))
+        rows = rows.filter(pc.is_in(names_of(rows), names))
+        rows = rows if keep is None else rows.filter(keep)
+        if len(rows):
+            tables.append(rows.cast(tables[0].schema))
     return pa.concat_tables(tables)
 
 

@@ -2,14 +2,15 @@
 
     fields:
       number: text
-      issued: date?                             # may be null
+      issued: date?                           # may be null
       total: decimal
-      kind: [invoice, receipt]                  # one of these words
-      lines: [{item: text, price: decimal?}]    # a list of objects
-      tags: [text]                              # a list of texts
-      buyer?: {name: text, city: text}          # an object, or null
+      kind: [invoice, receipt]                # one of these words
+      lines: [{item: text, price: decimal}]   # a list of objects
+      tags: [text]                            # a list of texts
+      buyer?: {name: text, city: 'text?'}     # an object, or null
 
-Every field is in the answer; `?`, behind the name or behind the type, lets it be null.
+Every field is in the answer; `?`, behind the name or behind the type, lets it be null. YAML wants quotes
+around what has a `?` within brackets.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -299,7 +299,9 @@ def _scalar(value: Any, data_type: pa.DataType) -> Any:
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if pa.types.is_decimal(data_type):
         try:
-            return Decimal(value).quantize(Decimal(1).scaleb(-data_type.scale))
+            # Python's own context has 28 digits, fewer than the column.
+            unit = Decimal(1).scaleb(-data_type.scale)
+            return Decimal(value).quantize(unit, context=Context(prec=data_type.precision))
         except InvalidOperation as error:
             raise ValueError(f"{value!r} is no decimal of {data_type.precision} digits") from error
     if pa.types.is_integer(data_type):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -10,7 +9,6 @@ import pyarrow.compute as pc
 
 from schemas.documents import (
     FINGERPRINTS,
-    MISSING,
     SEGMENTS,
     TEXTS,
     DocumentStatus,
@@ -18,10 +16,12 @@ from schemas.documents import (
 )
 from schemas.rows import ERRORS, PartKind, records_schema, with_attributes
 from workers import subtitles
+from workers.gaps import missing
+from workers.merge import merged
 from workers.transcript import duration, stitched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 # 100,000 documents of one page, 2 KB of text each, on two busy cores (pyarrow 26): 1 to 2.5 s where all
 # are answered, 0.7 s where none opened, 1.8 s where each has a gap and goes through Python's loop.
@@ -50,8 +50,8 @@ RECORD_COLUMNS = (
     "document_metadata",
     "answered_at",
 )
-"""What `assemble` reads of `records/`, and `attributes` where there are any. Not the typed `data`:
-it stays where a query finds it by column, and a document has no single value of it."""
+"""What `assemble` reads of `records/`: these, `attributes` where there are any, and `data` of the tasks
+whose answers are merged."""
 ERROR_COLUMNS = (
     "document_id",
     "uri",
@@ -71,9 +71,6 @@ ERROR_COLUMNS = (
 FACTS = ("uri", "version", "media_type", "part_kind", "parts_total", "document_metadata")
 """True of the whole document, and said by each of its rows or by none. Only records have the last."""
 
-UNANSWERED = "unanswered"
-"""Category of a gap that no error explains: a run that is under way, or was cut short."""
-
 _NEEDED = (
     "document",
     "task",
@@ -89,26 +86,25 @@ _NEEDED = (
 )
 """What is read of an answer beside the facts: to order rows is to copy them."""
 
-Gap = tuple[int | None, str | None]
-"""Part and task; None for all of them."""
-
 
 def assemble(
     records: Mapping[str, pa.Table],
     errors: pa.Table,
     tasks_by_kind: Mapping[str, Sequence[str]],
+    transcripts: Collection[str],
     run_id: str,
     attributes: pa.DataType | None,
 ) -> pa.Table:
-    """Whole documents to `documents_schema(attributes)`, a row for each, sorted by `document_id`.
+    """Whole documents to `documents_schema`, a row for each, sorted by `document_id`.
 
     Args:
         records: task -> its rows, with RECORD_COLUMNS at least. The current answers only, each once,
-            and all of every document that appears.
+            and all of every document that appears. Where there is a column `data`, it is merged.
         errors: the current errors of the same documents, with ERROR_COLUMNS at least. A document may
             be in either one alone.
         tasks_by_kind: part kind -> names of the tasks asked of such parts. An answer to any other
             task is left out: it is not owed, and would make up for one that is.
+        transcripts: the tasks whose answers about a recording are the words in it.
         run_id: the run that assembles.
         attributes: the type of a manifest's own columns, if there is a manifest with any.
     """
@@ -117,7 +113,7 @@ def assemble(
     ids = ids.take(pc.sort_indices(ids))
     # From here on a document is its place in the result: numbers group and sort faster than texts.
     said = said.append_column("document", pc.index_in(said["document_id"], ids))
-    answers = stitched(_in_order(said.filter(said["asked"])))
+    answers = stitched(_in_order(said.filter(said["asked"])), transcripts)
     failures = said.filter(pc.is_null(said["asked"]))
     facts = _facts(said).append_column("document_id", ids)
     sums = _aligned(_sums(answers), facts)
@@ -136,12 +132,20 @@ def assemble(
     columns["seconds_of_media"] = pc.if_else(audio, duration(facts), None)
     columns["texts"], columns["fingerprints"] = _texts(answers, facts)
     columns["segments"] = _segments(answers, facts, audio)
-    columns |= subtitles.columns(columns["segments"], tasks_by_kind.get(PartKind.AUDIO, ()))
+    heard = [task for task in tasks_by_kind.get(PartKind.AUDIO, ()) if task in transcripts]
+    columns |= subtitles.columns(columns["segments"], heard)
     incomplete = pc.not_equal(columns["status"], DocumentStatus.OK.value)
-    columns["missing"] = _missing(facts, incomplete, answers, failures, tasks_by_kind)
+    columns["missing"] = missing(facts, incomplete, answers, failures, tasks_by_kind)
+    typed = {
+        task: rows.filter(_asked(rows, task, tasks_by_kind))
+        for task, rows in records.items()
+        if "data" in rows.column_names
+    }
+    if typed:
+        columns["data"] = merged(typed, ids)
     if attributes is not None:
         columns["attributes"] = _attributes(said, facts)
-    schema = documents_schema(attributes)
+    schema = documents_schema(attributes, {task: rows.field("data").type for task, rows in typed.items()})
     arrays = [_array(columns[field.name]).cast(field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
 
@@ -165,10 +169,14 @@ def _answers(
 ) -> Iterator[pa.Table]:
     for task in sorted(records):
         rows = records[task]
-        kinds = [kind for kind, names in tasks_by_kind.items() if task in names]
-        asked = pc.is_in(rows["part_kind"], pa.array(kinds, pa.string()))
-        own = {"task": pa.repeat(pa.scalar(task, pa.string()), len(rows)), "asked": asked}
+        names = pa.repeat(pa.scalar(task, pa.string()), len(rows))
+        own = {"task": names, "asked": _asked(rows, task, tasks_by_kind)}
         yield _conform(rows, RECORD_COLUMNS, own, attributes)
+
+
+def _asked(rows: pa.Table, task: str, tasks_by_kind: Mapping[str, Sequence[str]]) -> Any:
+    kinds = [kind for kind, names in tasks_by_kind.items() if task in names]
+    return pc.is_in(rows["part_kind"], pa.array(kinds, pa.string()))
 
 
 def _failures(errors: pa.Table, attributes: pa.DataType | None) -> pa.Table:
@@ -283,58 +291,6 @@ def _offsets(counts: Any) -> pa.Array:
     return pa.concat_arrays([pa.array([0], pa.int32()), ends])
 
 
-def _missing(
-    facts: pa.Table,
-    incomplete: Any,
-    answers: pa.Table,
-    failures: pa.Table,
-    tasks_by_kind: Mapping[str, Sequence[str]],
-) -> pa.Array:
-    """The one loop in Python, over documents that are not complete: there should be few."""
-    wanted = facts.filter(incomplete)
-    answered: dict[int, set[Gap]] = {}
-    for document, part, task in _tuples(_of(answers, wanted), "document", "part_index", "task"):
-        answered.setdefault(document, set()).add((part, task))
-    reasons: dict[int, dict[Gap, tuple[str, str | None]]] = {}
-    # Of two errors about the same, which two runs may have left, the later one counts.
-    why = _of(failures, wanted).sort_by("answered_at")
-    for document, part, task, *reason in _tuples(
-        why, "document", "part_index", "task", "category", "message"
-    ):
-        reasons.setdefault(document, {})[part, task] = (reason[0], reason[1])
-    lists: list[list[dict[str, Any]]] = [[] for _ in range(len(facts))]
-    for document, kind, total in _tuples(wanted, "document", "part_kind", "parts_total"):
-        found = reasons.get(document, {})
-        if total is not None:
-            pairs = product(range(total), tasks_by_kind.get(kind, ()))
-            there = answered.get(document, set())
-            found = _explained([pair for pair in pairs if pair not in there], found)
-        lists[document] = [
-            {"part_index": part, "task": task, "category": category, "message": message}
-            for (part, task), (category, message) in sorted(found.items(), key=_place)
-        ]
-    return pa.array(lists, MISSING)
-
-
-def _explained(
-    gaps: Sequence[tuple[int, str]], reasons: Mapping[Gap, tuple[str, str | None]]
-) -> dict[Gap, tuple[str, str | None]]:
-    """The reasons that hold for some gap, and the gaps that none holds for."""
-    found: dict[Gap, tuple[str, str | None]] = {}
-    for part, task in gaps:
-        covering = [key for key in ((part, task), (part, None), (None, task), (None, None)) if key in reasons]
-        found |= {key: reasons[key] for key in covering}
-        if not covering:
-            found[part, task] = (UNANSWERED, "there is neither an answer nor an error")
-    return found
-
-
-def _place(item: tuple[Gap, Any]) -> tuple[float, str]:
-    """Parts in order, then the document; a part's tasks by name, after what is said of them all."""
-    part, task = item[0]
-    return (float("inf") if part is None else part, task or "")
-
-
 def _attributes(said: pa.Table, facts: pa.Table) -> Any:
     """The latest that are not null, by row number: groups take no structs."""
     rows = said.select(["document", "answered_at"])
@@ -342,14 +298,6 @@ def _attributes(said: pa.Table, facts: pa.Table) -> Any:
     rows = rows.filter(pc.is_valid(said["attributes"])).sort_by([("answered_at", "descending")])
     first = rows.group_by("document", use_threads=False).aggregate([("row", "first")])
     return said["attributes"].take(_aligned(first, facts)["row_first"])
-
-
-def _of(rows: pa.Table, documents: pa.Table) -> pa.Table:
-    return rows.filter(pc.is_in(rows["document"], _array(documents["document"])))
-
-
-def _tuples(rows: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
-    return zip(*(rows[name].to_pylist() for name in names), strict=True)
 
 
 def _array(column: Any) -> pa.Array:

@@ -45,16 +45,17 @@ def render(segments: Iterable[Mapping[str, Any]], kind: Format) -> str:
 
 
 def columns(segments: pa.Array, tasks: Sequence[str]) -> dict[str, pa.Array]:
-    """`srt` and `vtt`: one text per document, null where it is no recording.
+    """`srt` and `vtt`: one text per document, null where it is no recording or nobody asked what is said.
 
     Args:
         segments: SEGMENTS per document.
-        tasks: those asked about recordings, in the job's order; subtitles show the first one's answers.
+        tasks: those that ask what is said in recordings, in the job's order; subtitles show the answers of
+            the first.
     """
     import pyarrow as pa
 
     shown = [
-        None if heard is None else [each for each in heard if each["task"] in tasks[:1]]
+        None if heard is None or not tasks else [each for each in heard if each["task"] == tasks[0]]
         for heard in segments.to_pylist()
     ]
     kinds: tuple[Format, ...] = ("srt", "vtt")

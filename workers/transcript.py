@@ -12,6 +12,8 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import pyarrow as pa
 
 SEAM_WORDS = 12
@@ -28,12 +30,13 @@ _WORD = re.compile(
 )
 
 
-def stitched(answers: pa.Table) -> pa.Table:
+def stitched(answers: pa.Table, transcripts: Collection[str]) -> pa.Table:
     """The same rows; where two overlap in time, their texts do not, and they meet in the middle.
 
     Args:
         answers: rows with document, task, start_seconds, end_seconds and text at least, sorted by the
             first three. Those without a time overlap nothing.
+        transcripts: the tasks whose texts are what is said: of two labels that are the same both stay.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -41,7 +44,9 @@ def stitched(answers: pa.Table) -> pa.Table:
     if len(answers) < 2:
         return answers
     left, right = answers.slice(0, len(answers) - 1), answers.slice(1)
+    spoken = pc.is_in(left["task"], pa.array(sorted(transcripts), pa.string()))
     same = pc.and_(pc.equal(left["document"], right["document"]), pc.equal(left["task"], right["task"]))
+    same = pc.and_(same, spoken)
     seams = pc.and_(same, pc.less(right["start_seconds"], left["end_seconds"]))
     places = pc.indices_nonzero(pc.fill_null(seams, False)).to_pylist()
     if not places:

@@ -45,6 +45,7 @@ class Task(BaseModel):
         parts: the kinds of part it can be asked about.
         usual: those it is asked about where the job says nothing; all it can be if not given.
         may_be_empty: whether no words at all are an answer.
+        transcript: whether its answers about a recording are the words in it, one after the other.
         merged: whether `documents/` has one typed answer made of those about a document's parts.
     """
 
@@ -55,6 +56,7 @@ class Task(BaseModel):
     parts: ClassVar[frozenset[PartKind]]
     usual: ClassVar[frozenset[PartKind] | None] = None
     may_be_empty: ClassVar[bool] = False
+    transcript: ClassVar[bool] = False
     merged: ClassVar[bool] = False
 
     name: str = Field("", description="Folder of its records, task=<name>; the task's own name if not given.")

@@ -31,13 +31,20 @@ class Extract(Task):
         description="A JSON Schema of an object: inline, a .json file, or module:Model of pydantic.",
     )
     fields: dict[str, Any] | None = Field(
-        None, description="Instead of a schema: names and types, as in {number: text, issued: date?}."
+        None, description="Instead of a schema: names and types, as in {number: text, issued: 'date?'}."
     )
 
     @field_validator("schema_", mode="before")
     @classmethod
     def _loaded(cls, value: Any) -> Any:
         return None if value is None else load_schema(value)
+
+    @field_validator("fields", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if value is not None:
+            schema_of(value)
+        return value
 
     @model_validator(mode="after")
     def _one_shape(self) -> Extract:

@@ -18,6 +18,7 @@ class Transcribe(Task):
     kind = "transcribe"
     parts = frozenset({PartKind.AUDIO})
     may_be_empty = True
+    transcript = True
 
     max_tokens: int = 512
     spoken: str | None = Field(None, description="Spoken language in English words, if it is known.")

@@ -19,6 +19,7 @@ class Translate(Task):
     kind = "translate"
     parts = frozenset(PartKind)
     may_be_empty = True
+    transcript = True
 
     max_tokens: int = 2048
     to: str = Field(min_length=2, description="Language to translate into, in English words: German.")

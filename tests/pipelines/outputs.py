@@ -83,7 +83,7 @@ def write(output: str, rows: Sequence[Mapping[str, Any]], options: StorageOption
         for task in tasks
     }
     kinds = {"page": sorted(tasks - {"transcribe"}), "audio": ["transcribe"]}
-    documents = assemble(records, ERRORS.empty_table(), kinds, RUN, None)
+    documents = assemble(records, ERRORS.empty_table(), kinds, ["transcribe"], RUN, None)
     storage.publish(join(output, f"documents/part-{digest(*sorted(tasks))}.parquet"), encode(documents))
     storage.publish(join(output, f"_runs/{RUN}/job.yaml"), b"{}")
     return output

@@ -79,7 +79,7 @@ def assembled(
         for task, rows in records.items()
     }
     failed = pa.Table.from_pylist(list(errors), schema=with_attributes(ERRORS, attributes))
-    table = assemble(read, failed.select([*ERROR_COLUMNS, *more]), tasks, "run-2", attributes)
+    table = assemble(read, failed.select([*ERROR_COLUMNS, *more]), tasks, ["transcribe"], "run-2", attributes)
     assert table.schema.equals(documents_schema(attributes), check_metadata=True)
     table.validate(full=True)
     rows: list[dict[str, Any]] = table.to_pylist(maps_as_pydicts="strict")

@@ -240,7 +240,7 @@ def test_duckdb_and_pandas_read_it(tmp_path: Path) -> None:
         [fault(3, total=None, **attributes)], schema=with_attributes(ERRORS, ATTRIBUTES)
     )
     tables = {task: pa.Table.from_pylist(rows, schema=schema) for task, rows in records.items()}
-    table = assemble(tables, errors, TASKS, "run-1", ATTRIBUTES)
+    table = assemble(tables, errors, TASKS, ["transcribe"], "run-1", ATTRIBUTES)
     file = tmp_path / "documents.parquet"
     file.write_bytes(encode(table))
     assert pq.ParquetFile(file).schema_arrow.equals(documents_schema(ATTRIBUTES), check_metadata=False)

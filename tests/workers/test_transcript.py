@@ -93,3 +93,9 @@ def test_the_length_of_a_recording_is_not_that_of_its_speech() -> None:
     assert [row["seconds_of_media"] for row in assembled({"transcribe": known})] == [60.5]
     forged = [{**row, "document_metadata": '{"title":"\\"duration_seconds\\":\\"9\\""}'} for row in said]
     assert [row["seconds_of_media"] for row in assembled({"transcribe": forged})] == [9.0]
+
+
+def test_two_labels_that_are_the_same_are_no_words_heard_twice() -> None:
+    segments = spoken((0, 20, "angry"), (19, 30, "angry"), task="classify")
+    (row,) = assembled({"classify": segments}, tasks={"audio": ("classify",)})
+    assert row["texts"]["classify"] == "angry angry" and row["srt"] is None
