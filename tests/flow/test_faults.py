@@ -52,6 +52,8 @@ def test_healthy(run_job: RunJob, fault_job: FaultJob) -> None:
     found = answers(report.output)
     assert set(found.values()) == {1}
     assert report.exit_code == EXIT_DONE
+    merged = {row["uri"] for row in rows(report.output, "documents", ["uri", "data"]) if row["data"]}
+    assert merged == {uri for uri, _, task in found if task == "extract"}
 
 
 def test_every_kind_of_fault_at_once(run_job: RunJob, fault_job: FaultJob) -> None:

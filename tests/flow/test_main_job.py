@@ -118,6 +118,23 @@ def test_every_document_has_a_row_with_its_parts_in_order(main_run: MainRun) -> 
             assert documents[name]["texts"][task] == between.join(filter(None, texts)), name
 
 
+def test_what_pages_say_of_a_field_is_in_the_documents_row(main_run: MainRun) -> None:
+    rows = pq.read_table(main_run.copy / "documents").to_pylist(maps_as_pydicts="strict")
+    documents = {row["uri"].removeprefix(main_run.store.url("")): row["data"] for row in rows}
+    said: dict[str, list[dict[str, Any]]] = {}
+    for row in main_run.table("records/task=extract").to_pylist():
+        said.setdefault(row["name"], []).append(row["data"])
+    assert {name for name, data in documents.items() if data is not None} == set(said)
+    for name, answers in said.items():
+        merged = documents[name]["extract"]
+        for field, value in merged["value"].items():
+            told = [answer[field] for answer in answers if answer[field] is not None]
+            assert value == (told[0] if told else None), name
+            agreeing = [part for part, answer in enumerate(answers) if answer[field] == value]
+            assert merged["parts"].get(f"/{field}", []) == (agreeing if told else [])
+            assert len(merged["conflicts"].get(f"/{field}", [])) == len(told) - told.count(value)
+
+
 def test_a_second_run_asks_nothing_again(main_run: MainRun, run_job: RunJob) -> None:
     again = run_job(main_run.job)
     assert again.counts.listed == main_run.report.counts.listed

@@ -1,0 +1,47 @@
+"""A plan says what it adds to the job's own words: the bounds of schemas that have none."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+
+from pipelines.preview import preview
+from schemas.job import make_job
+
+PAY = {
+    "name": "pay",
+    "description": "An invoice is due.",
+    "parameters": {"type": "object", "properties": {"[b]to[/b]": {"type": "string"}}},
+}
+
+
+def test_bounds_are_told_by_task_and_place(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    job = {
+        "input": str(tmp_path / "in"),
+        "output": str(tmp_path / "out"),
+        "tasks": [
+            "ocr",
+            {"task": "extract", "fields": {"number": "text", "paid": "boolean", "tags": ["text"]}},
+            {"task": "extract", "name": "held", "fields": {"paid": "boolean"}},
+            {"task": "call", "functions": [PAY]},
+        ],
+    }
+    seen = preview(make_job(job))
+    assert seen.bounds == {
+        "extract": {
+            "#/properties/number": "at most 1000 characters",
+            "#/properties/tags": "at most 100 items",
+            "#/properties/tags/items": "at most 1000 characters",
+        },
+        "call": {
+            "pay: #": "no other fields",
+            "pay: #/properties/[b]to[~1b]": "at most 1000 characters",
+        },
+    }
+    page = StringIO()
+    Console(width=200, file=page).print(seen.table())
+    shown = page.getvalue()
+    assert "#/properties/tags/items" in shown and "[b]to[~1b]" in shown and "at most 100 items" in shown
