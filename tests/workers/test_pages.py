@@ -14,7 +14,7 @@ from schemas.limits import Limits
 from schemas.rows import Pages
 from workers.expand import ExpandOptions, Part
 from workers.expand.pdf import PdfExpander
-from workers.expand.text_layer import FEWEST, is_trustworthy
+from workers.text_layer import FEWEST, is_trustworthy
 
 PROSE = "The tenant pays the rent on the first day of each month, in advance and without deduction."
 

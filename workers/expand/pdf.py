@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from schemas.errors import CorruptDocument, EncryptedDocument, GemstreamError, LimitExceeded, NoText
 from schemas.rows import Pages, PartKind
 from workers.expand import ExpandOptions, Opened, Part
-from workers.expand.text_layer import is_trustworthy
 from workers.guard import REFUSED_MEMORY
+from workers.text_layer import is_trustworthy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
