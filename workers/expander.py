@@ -6,22 +6,34 @@ owes, and `settled`, those that the row settles by itself. A part to ask about s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from schemas.errors import CorruptDocument, GemstreamError, ParserCrashed
-from schemas.ids import canonical, digest
-from schemas.rows import PARTS, PartKind, Shown, Status, error_value, with_attributes
+from schemas.ids import digest
+from schemas.rows import Status, error_value
 from workers.expand import Expander, ExpandOptions, Opened, Part
-from workers.fetch import DOCUMENT, Document, Fetched, Fetcher, documents_of
+from workers.fetch import DOCUMENT, Fetched, Fetcher, documents_of
 from workers.guard import Guard
+from workers.part_rows import (
+    MAX_FAULTS,
+    Row,
+    Work,
+    base_of,
+    metadata_of,
+    part_rows,
+    reason_of,
+    rest_rows,
+    settled,
+    table_of,
+)
 from workers.registry import EXPANDERS, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    import pyarrow as pa
 
     from schemas.limits import Limits
     from schemas.storage import StorageOptions
@@ -35,10 +47,6 @@ TWO_WORKERS = (
     "two workers died while they had this document in hand, the second with it alone; it is quarantined, "
     "and the others go on"
 )
-MAX_FAULTS = 3
-"""Parts of one document that may take the parser down before the rest of it is given up."""
-
-Row = dict[str, Any]
 
 
 def expand(
@@ -122,14 +130,14 @@ class Expand:
                 size += len(row.get("content") or b"")
                 failed += row.get("status") is Status.ERROR and "parts_total" not in row
                 if size >= TABLE_BYTES:
-                    yield _table(rows, attributes)
+                    yield table_of(rows, attributes)
                     rows, size = [], 0
         if self._meter is not None:
             self._meter.add("expand", done=len(documents) - failed, failed=failed)
         if self._journal is not None:
             self._journal.end(name)
         if rows or not len(documents):
-            yield _table(rows, attributes)
+            yield table_of(rows, attributes)
 
     def close(self) -> None:
         """End the child process, remove what was fetched. Closing twice is fine."""
@@ -156,36 +164,36 @@ class Expand:
 
     def _rows(self, fetched: Fetched) -> Iterator[Row]:
         """One document's rows."""
-        base = _base(fetched)
+        base = base_of(fetched)
         if fetched.fault is not None:
-            yield base | _settled(Status.ERROR, error_value(fetched.fault, self._limits))
+            yield base | settled(Status.ERROR, error_value(fetched.fault, self._limits))
             return
         if fetched.sniffed is None or fetched.sniffed.expander is None or fetched.folder is None:
-            yield base | _settled(Status.FILTERED, _reason(fetched))
+            yield base | settled(Status.FILTERED, reason_of(fetched))
             return
         names = self._asked(fetched.sniffed)
-        work = _Work(fetched.document, fetched.sniffed.expander, fetched.folder, names, self._limits)
+        work = Work(fetched.document, fetched.sniffed.expander, fetched.folder, names, self._limits)
         parts = self._parts(work)
         try:
             opened = next(parts)
         except GemstreamError as fault:
-            yield base | _settled(Status.ERROR, error_value(fault, self._limits))
+            yield base | settled(Status.ERROR, error_value(fault, self._limits))
             return
         base |= {
             "parts_total": opened.parts_total,
             "part_kind": _member(work.expander).part_kind.value,
             "expected": opened.parts_total * len(names),
-            "document_metadata": _metadata(opened),
+            "document_metadata": metadata_of(opened),
         }
         seen = 0
         try:
             for part in parts:
                 seen = part.index + 1
-                yield from _part_rows(base, part, work)
+                yield from part_rows(base, part, work)
         except GemstreamError as fault:
-            yield from _rest_rows(base, seen, work, fault)
+            yield from rest_rows(base, seen, work, fault)
 
-    def _parts(self, work: _Work) -> Iterator[Any]:
+    def _parts(self, work: Work) -> Iterator[Any]:
         """What it is when opened, then each part. A part that takes the parser down is that part alone.
 
         Raises:
@@ -234,7 +242,7 @@ class Expand:
                     at += 1
             stream = None
 
-    def _stream(self, work: _Work, **span: Any) -> Iterator[Any]:
+    def _stream(self, work: Work, **span: Any) -> Iterator[Any]:
         limits = self._limits
         if self._guard is None:
             self._guard = Guard(limits.expand_seconds, limits.expand_bytes, answers=(Opened, Part))
@@ -245,114 +253,5 @@ class Expand:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A document that is to be expanded, and the names of the tasks that wait for its parts."""
-
-    document: Document
-    expander: str
-    folder: Path
-    names: tuple[str, ...]
-    limits: Limits
-
-    def kept(self, index: int) -> list[str]:
-        """The tasks whose answer about this part the output holds already."""
-        return [name for name in self.document.kept.get(index, ()) if name in self.names]
-
-    def is_kept(self, index: int) -> bool:
-        """Whether nothing is left to be asked about this part."""
-        return len(self.kept(index)) == len(self.names)
-
-
 def _member(expander: str) -> Any:
     return resolve(EXPANDERS, expander, "expander")
-
-
-def _base(fetched: Fetched) -> Row:
-    document = fetched.document
-    return {
-        "source": document.source,
-        "document_id": document.document_id,
-        "uri": document.uri,
-        "version": document.version,
-        "media_type": fetched.sniffed.media_type if fetched.sniffed else None,
-    }
-
-
-def _settled(status: Status, error: Row) -> Row:
-    """The one row of a document that never came to have parts."""
-    return {"status": status, "expected": 1, "settled": 1, "error": error}
-
-
-def _reason(fetched: Fetched) -> Row:
-    """Why nothing is asked about a document, as an `error` value."""
-    sniffed = fetched.sniffed
-    if sniffed is None or sniffed.expander is None:
-        category, message = "not_a_document", "neither its name nor its content is that of a document"
-    else:
-        category, message = "no_task", f"no task of the job asks about {sniffed.media_type}"
-    return {"stage": "sniff", "category": category, "message": message, "transient": False}
-
-
-def _part_rows(base: Row, part: Part, work: _Work) -> Iterator[Row]:
-    kept = work.kept(part.index)
-    row = base | {
-        "part_index": part.index,
-        "width": part.width,
-        "height": part.height,
-        "rotation": part.rotation,
-        "start_seconds": part.start_seconds,
-        "end_seconds": part.end_seconds,
-    }
-    if part.error is None:
-        yield row | {
-            "settled": 0,
-            "shown": _shown(base["part_kind"], part),
-            "content": part.content or None,
-            "content_hash": digest(part.content) if part.content else None,
-            "page_text": part.text,
-            "kept": kept or None,
-        }
-        return
-    error = error_value(part.error, work.limits)
-    yield row | {"status": Status.ERROR, "settled": len(work.names) - len(kept), "error": error}
-    for name in kept:
-        yield row | {"status": Status.KEPT, "settled": 1, "task": name}
-
-
-def _shown(kind: str, part: Part) -> Shown:
-    if kind == PartKind.AUDIO:
-        return Shown.AUDIO
-    return Shown.IMAGE if part.content else Shown.TEXT
-
-
-def _rest_rows(base: Row, first: int, work: _Work, fault: GemstreamError) -> Iterator[Row]:
-    """The parts that were given up, in one row; what the output holds of them already, each in its own."""
-    total, owed = base["parts_total"], 0
-    for index in range(first, total):
-        kept = work.kept(index)
-        owed += len(work.names) - len(kept)
-        for name in kept:
-            yield base | {"part_index": index, "status": Status.KEPT, "settled": 1, "task": name}
-    error = error_value(fault, work.limits)
-    error["message"] = (
-        f"given up from part {first + 1} to {total}, after {MAX_FAULTS} faults: {fault.message}"
-    )
-    yield base | {"status": Status.ERROR, "settled": owed, "error": error}
-
-
-def _metadata(opened: Opened) -> str:
-    values: dict[str, Any] = dict(opened.metadata)
-    if opened.warnings:
-        values["warnings"] = list(opened.warnings)
-    return canonical(values)
-
-
-def _table(rows: list[Row], attributes: pa.Array | None) -> pa.Table:
-    schema = with_attributes(PARTS, attributes.type if attributes is not None else None)
-    columns: dict[str, pa.Array] = {
-        field.name: pa.array([row.get(field.name) for row in rows], field.type) for field in PARTS
-    }
-    if attributes is not None:
-        columns["attributes"] = attributes.take(pa.array([row["source"] for row in rows], pa.int64()))
-    return pa.table(columns, schema)

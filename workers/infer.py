@@ -8,7 +8,6 @@ each other inside the engine, and several tables are in flight at once, so its b
 from __future__ import annotations
 
 import asyncio
-import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,8 @@ from schemas.errors import (
     TruncatedAnswer,
 )
 from schemas.ids import digest
-from schemas.rows import IDENTITY, PART_FACTS, PartKind, Shown, Status, data_column, error_value
-from schemas.tasks.base import Said
+from schemas.rows import IDENTITY, PART_FACTS, PartKind, Status, data_column, error_value
+from workers.answers import borrowed, recorded, silent
 from workers.engines import EngineConfig, Media, Response
 from workers.prompt import Ask, Part, Rung, build
 from workers.registry import ENGINES, resolve
@@ -152,7 +151,7 @@ class Infer:
         if ask.task.name in part.kept:
             return common | {"status": Status.KEPT}
         if part.silent:
-            return common | _silence(ask)
+            return common | silent(ask)
         try:
             outcome = await self._climb(ask, part, suspect=suspect)
         except Draining:
@@ -182,15 +181,15 @@ class Infer:
                 fault = error
                 break
             else:
-                return _record(answer, response, tries)
+                return recorded(answer, response, tries)
             climbed = _next(rung, fault, ask)
             if climbed is None:
                 break
             rung = climbed
         if ask.task.fallback_to_page_text() and part.text:
-            return _text_layer(part.text, response, tries)
+            return borrowed(part.text, response, tries)
         if partial is not None and response is not None:
-            return _record(partial, response, tries)
+            return recorded(partial, response, tries)
         return {
             "status": Status.ERROR,
             "error": error_value(fault, self._recipe.limits),
@@ -289,64 +288,6 @@ def _next(rung: Rung, fault: GemstreamError, ask: Ask) -> Rung | None:
             return None
         return Rung(rung.attempt + 1, min(rung.max_tokens * 2, ask.ceiling_tokens), rung.temperature)
     return Rung(rung.attempt + 1, rung.max_tokens, min(rung.temperature + TEMPERATURE_STEP, 2.0))
-
-
-def _record(answer: Answer, response: Response, attempts: int) -> dict[str, Any]:
-    return {
-        "status": Status.RECORD,
-        "text": answer.text,
-        "data": answer.data,
-        "text_source": "model",
-        "finish_reason": response.finish_reason,
-        "valid": None if answer.data is None else not answer.invalid,
-        "invalid_fields": None if answer.data is None else list(answer.invalid),
-        "attempts": attempts,
-        **_figures(response),
-    }
-
-
-def _figures(response: Response) -> dict[str, Any]:
-    """The columns of a record that are the engine's own."""
-    likely = response.mean_logprob
-    return {
-        "prompt_tokens": response.prompt_tokens,
-        "cached_tokens": response.cached_tokens,
-        "output_tokens": response.output_tokens,
-        "mean_logprob": likely,
-        "confidence": None if likely is None else math.exp(likely),
-        "seconds": response.seconds,
-        "queue_seconds": response.queue_seconds,
-        "generation_seconds": response.generation_seconds,
-    }
-
-
-def _text_layer(text: str, response: Response | None, attempts: int) -> dict[str, Any]:
-    return {
-        "status": Status.RECORD,
-        "text": text.strip(),
-        "text_source": "text_layer",
-        "finish_reason": "text_layer",
-        "attempts": attempts,
-        "prompt_tokens": response.prompt_tokens if response else None,
-        "output_tokens": response.output_tokens if response else None,
-    }
-
-
-def _silence(ask: Ask) -> dict[str, Any]:
-    """Where nobody speaks a model would make up words, so none is asked. A task of words alone has typed
-    data of no words; of a label or of fields there is none."""
-    said = {"text": "", "text_source": "silence", "finish_reason": "silence", "attempts": 0}
-    task, held = ask.task, bool(ask.task.choices()) or ask.task.json_schema() is not None
-    if task.data_type() is None or held:
-        return {"status": Status.RECORD, **said}
-    data = task.data(Said("", Shown.AUDIO))
-    return {
-        "status": Status.RECORD,
-        **said,
-        data_column(task.name): data,
-        "valid": True,
-        "invalid_fields": [],
-    }
 
 
 def _repeated(count: int, **values: str) -> dict[str, pa.Array]:

@@ -14,7 +14,7 @@ from schemas.errors import EngineUnavailable, RequestRefused
 from schemas.ids import digest
 from schemas.models import find_model
 from schemas.models.adapter import CONFIG, Adapter, find_adapter
-from schemas.rows import PartKind
+from schemas.rows import PartKind, Shown
 from schemas.tasks import make_task
 from tests.fixtures.adapters import write_adapter
 from tests.fixtures.runs import GEMMA3
@@ -22,7 +22,7 @@ from workers.adapters import local_adapters, lora_arguments
 from workers.engines import EngineConfig, Media, Request
 from workers.engines.vllm import VllmEngine
 
-QUESTION = make_task("caption").question()
+QUESTION = make_task("caption").question(Shown.IMAGE)
 
 
 SHAPES = ("circle.png", "disc.jpg", "square.png", "tent.png")

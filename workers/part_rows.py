@@ -1,0 +1,138 @@
+"""What became of a document and its parts -> rows of PARTS, each with what it settles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from schemas.ids import canonical, digest
+from schemas.rows import PARTS, PartKind, Shown, Status, error_value, with_attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from schemas.errors import GemstreamError
+    from schemas.limits import Limits
+    from workers.expand import Opened, Part
+    from workers.fetch import Document, Fetched
+
+MAX_FAULTS = 3
+"""Parts of one document that may take the parser down before the rest of it is given up."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A document that is to be expanded, and the names of the tasks that wait for its parts."""
+
+    document: Document
+    expander: str
+    folder: Path
+    names: tuple[str, ...]
+    limits: Limits
+
+    def kept(self, index: int) -> list[str]:
+        """The tasks whose answer about this part the output holds already."""
+        return [name for name in self.document.kept.get(index, ()) if name in self.names]
+
+    def is_kept(self, index: int) -> bool:
+        """Whether nothing is left to be asked about this part."""
+        return len(self.kept(index)) == len(self.names)
+
+
+def base_of(fetched: Fetched) -> Row:
+    """What all rows of a document say."""
+    document = fetched.document
+    return {
+        "source": document.source,
+        "document_id": document.document_id,
+        "uri": document.uri,
+        "version": document.version,
+        "media_type": fetched.sniffed.media_type if fetched.sniffed else None,
+    }
+
+
+def settled(status: Status, error: Row) -> Row:
+    """The one row of a document that never came to have parts."""
+    return {"status": status, "expected": 1, "settled": 1, "error": error}
+
+
+def reason_of(fetched: Fetched) -> Row:
+    """Why nothing is asked about a document, as an `error` value."""
+    sniffed = fetched.sniffed
+    if sniffed is None or sniffed.expander is None:
+        category, message = "not_a_document", "neither its name nor its content is that of a document"
+    else:
+        category, message = "no_task", f"no task of the job asks about {sniffed.media_type}"
+    return {"stage": "sniff", "category": category, "message": message, "transient": False}
+
+
+def part_rows(base: Row, part: Part, work: Work) -> Iterator[Row]:
+    """A part to ask about, or the error that it is; and which answers about it the output holds."""
+    kept = work.kept(part.index)
+    row = base | {
+        "part_index": part.index,
+        "width": part.width,
+        "height": part.height,
+        "rotation": part.rotation,
+        "start_seconds": part.start_seconds,
+        "end_seconds": part.end_seconds,
+    }
+    if part.error is None:
+        yield row | {
+            "settled": 0,
+            "shown": _shown(base["part_kind"], part),
+            "content": part.content or None,
+            "content_hash": digest(part.content) if part.content else None,
+            "page_text": part.text,
+            "kept": kept or None,
+        }
+        return
+    error = error_value(part.error, work.limits)
+    yield row | {"status": Status.ERROR, "settled": len(work.names) - len(kept), "error": error}
+    for name in kept:
+        yield row | {"status": Status.KEPT, "settled": 1, "task": name}
+
+
+def _shown(kind: str, part: Part) -> Shown:
+    if kind == PartKind.AUDIO:
+        return Shown.AUDIO
+    return Shown.IMAGE if part.content else Shown.TEXT
+
+
+def rest_rows(base: Row, first: int, work: Work, fault: GemstreamError) -> Iterator[Row]:
+    """The parts that were given up, in one row; what the output holds of them already, each in its own."""
+    total, owed = base["parts_total"], 0
+    for index in range(first, total):
+        kept = work.kept(index)
+        owed += len(work.names) - len(kept)
+        for name in kept:
+            yield base | {"part_index": index, "status": Status.KEPT, "settled": 1, "task": name}
+    error = error_value(fault, work.limits)
+    error["message"] = (
+        f"given up from part {first + 1} to {total}, after {MAX_FAULTS} faults: {fault.message}"
+    )
+    yield base | {"status": Status.ERROR, "settled": owed, "error": error}
+
+
+def metadata_of(opened: Opened) -> str:
+    """What a document says of itself, and what was repaired, as JSON."""
+    values: dict[str, Any] = dict(opened.metadata)
+    if opened.warnings:
+        values["warnings"] = list(opened.warnings)
+    return canonical(values)
+
+
+def table_of(rows: list[Row], attributes: pa.Array | None) -> pa.Table:
+    """PARTS, with the attributes of the documents that the rows are from."""
+    schema = with_attributes(PARTS, attributes.type if attributes is not None else None)
+    columns: dict[str, pa.Array] = {
+        field.name: pa.array([row.get(field.name) for row in rows], field.type) for field in PARTS
+    }
+    if attributes is not None:
+        columns["attributes"] = attributes.take(pa.array([row["source"] for row in rows], pa.int64()))
+    return pa.table(columns, schema)
