@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
+from deploy.demo.__main__ import upload
 from deploy.demo.documents import EXAMPLES
+from deploy.demo.objectstore import ObjectStore
 from pipelines.report import EXIT_BREACH, EXIT_DONE, EXIT_FAILED_SHARE
 from schemas.job import JobSpec
 from schemas.storage import StorageOptions
 from tests.fixtures.runs import RunJob
 from workers.sinks.reading import read_columns
 
+PREFIX = "faults/examples"
+"""In the store addresses are the same on every machine, and which request meets a fault is a hash of its
+document's: so are the culprits."""
 FaultJob = Callable[..., JobSpec]
 SCHEMA = {
     "type": "object",
@@ -29,6 +35,12 @@ TASKS: list[Any] = [
     {"task": "extract", "schema": SCHEMA},
     {"task": "classify", "labels": ["a", "b"]},
 ]
+
+
+@pytest.fixture(scope="module")
+def examples(object_store: ObjectStore) -> str:
+    upload(object_store, EXAMPLES, f"{PREFIX}/")
+    return object_store.url(PREFIX)
 
 
 def rows(output: str, folder: str, columns: list[str]) -> list[dict[str, Any]]:
@@ -99,8 +111,10 @@ def test_a_request_that_hangs_is_an_error_row(run_job: RunJob, fault_job: FaultJ
     assert categories & {"request_timeout", "poison"}
 
 
-def test_a_request_that_takes_its_worker_down_costs_itself(run_job: RunJob, fault_job: FaultJob) -> None:
-    job = fault_job({"crash": 0.02}, input=str(EXAMPLES), tasks=["ocr", "caption"])
+def test_a_request_that_takes_its_worker_down_costs_itself(
+    run_job: RunJob, fault_job: FaultJob, examples: str
+) -> None:
+    job = fault_job({"crash": 0.04}, input=examples, tasks=["ocr", "caption"])
     report = run_job(job)
     assert report.counts.unaccounted == 0 and not report.unsettled
     errors = [row for row in rows(report.output, "errors", ["task", "category", "attempts"]) if row["task"]]
@@ -109,9 +123,11 @@ def test_a_request_that_takes_its_worker_down_costs_itself(run_job: RunJob, faul
     assert len(errors) <= 0.1 * asked, "those beside it in the worker are answered"
 
 
-def test_a_request_that_holds_its_worker_costs_itself(run_job: RunJob, fault_job: FaultJob) -> None:
+def test_a_request_that_holds_its_worker_costs_itself(
+    run_job: RunJob, fault_job: FaultJob, examples: str
+) -> None:
     limits = {"heartbeat_seconds": 2, "failed_share": 1.0}
-    job = fault_job({"freeze": 0.012}, input=str(EXAMPLES), tasks=["ocr", "caption"], limits=limits)
+    job = fault_job({"freeze": 0.02}, input=examples, tasks=["ocr", "caption"], limits=limits)
     report = run_job(job)
     assert report.counts.unaccounted == 0 and not report.unsettled
     errors = [row for row in rows(report.output, "errors", ["task", "category", "attempts"]) if row["task"]]
