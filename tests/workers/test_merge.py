@@ -199,7 +199,7 @@ def documents(**records: list[dict[str, Any]]) -> pa.Table:
         task: pa.Table.from_pylist(rows, schema=records_schema(INVOICE if task == "extract" else None, None))
         for task, rows in records.items()
     }
-    table = assemble(tables, ERRORS.empty_table(), BOTH, "run-2", None)
+    table = assemble(tables, ERRORS.empty_table(), BOTH, [], "run-2", None)
     assert table.schema.equals(documents_schema(None, {"extract": INVOICE}), check_metadata=True)
     table.validate(full=True)
     return table
