@@ -18,7 +18,7 @@ from torch.nn import functional
 from deploy.demo.training.loop import Recipe
 from deploy.demo.training.speech_data import (
     AUDIO_TOKENS,
-    CLIP_SECONDS,
+    HEARD_SECONDS,
     MOST_DIGITS,
     ClipBatches,
     processor,
@@ -246,5 +246,5 @@ def save(trainee: Listener, folder: Path) -> None:
     processor(words).save_pretrained(folder)
     words.save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)  # safetensors lets nobody but its owner read it
-    facts = {"clip_seconds": CLIP_SECONDS, "media_tokens": AUDIO_TOKENS}
+    facts = {"clip_seconds": HEARD_SECONDS, "media_tokens": AUDIO_TOKENS}
     (folder / SIDECAR).write_text(json.dumps(facts, indent=2) + "\n")

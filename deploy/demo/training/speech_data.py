@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from transformers import Gemma3nAudioFeatureExtractor, Gemma3nProcessor, PreTrainedTokenizerFast
 
 CLIP_SECONDS = 8.0
+HEARD_SECONDS = 6.0
+"""What a segment may be. The pipeline cuts in pauses and leaves silence out, so that its segments hold more
+digits than training's clips do: of 40 recordings by unseen voices 3.7 % of the digits were wrong in segments
+of up to 8 s, where it goes round in circles now and then, and 1.2 % in segments of up to 6 s."""
 AUDIO_TOKENS = 64
 """What 10.2 s become; vLLM cuts anything beyond without a word."""
 TOKEN_SECONDS = 0.16
