@@ -23,6 +23,19 @@ for inherited in ("RAY_ADDRESS", "AWS_ENDPOINT_URL", "AWS_PROFILE"):
     os.environ.pop(inherited, None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--thorough", action="store_true", help="run what takes long as well")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--thorough"):
+        return
+    skipped = pytest.mark.skip(reason="takes long: asked for by --thorough")
+    for item in items:
+        if item.get_closest_marker("thorough"):
+            item.add_marker(skipped)
+
+
 @pytest.fixture(scope="session")
 def corpus() -> Path:
     """Real files, healthy and nasty; a checkout without them skips what needs them."""

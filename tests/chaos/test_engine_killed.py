@@ -40,7 +40,14 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def test_an_engine_that_stops_and_one_that_is_killed_are_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        pytest.param([signal.SIGKILL], id="killed"),
+        pytest.param([signal.SIGSTOP, signal.SIGKILL], id="stopped-and-killed", marks=pytest.mark.thorough),
+    ],
+)
+def test_an_engine_that_is_gone_is_replaced(tmp_path: Path, numbers: list[signal.Signals]) -> None:
     place = Folder(tmp_path / "output")
     for seed in SEEDS:
         make_examples(tmp_path / "lake" / seed, seed)
@@ -59,7 +66,7 @@ def test_an_engine_that_stops_and_one_that_is_killed_are_replaced(tmp_path: Path
     job.write_text(yaml.safe_dump(values))
     with started(job) as run:
         gone_before: set[psutil.Process] = set()
-        for number in (signal.SIGSTOP, signal.SIGKILL):
+        for number in numbers:
             files = len(part_files(place))
             assert run.until(lambda: len(part_files(place)) > files), run.said  # noqa: B023
             (engine,) = set(engines(run)) - gone_before

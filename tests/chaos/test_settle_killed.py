@@ -56,6 +56,7 @@ class Moment:
         return self._fate
 
 
+@pytest.mark.thorough
 def test_killed_while_it_settles(object_store: ObjectStore, source: str, tmp_path: Path) -> None:
     some = {"include": [f"00[0-{DOCUMENTS // 10 - 1}]*"], "sink": SINK, "engine": ENGINE}
     place = Bucket(object_store, "chaos/settle/out")

@@ -58,6 +58,7 @@ def test_sigterm_drains(object_store: ObjectStore, source: str, quiet: Output, t
     assert_not_asked_again(after, before)
 
 
+@pytest.mark.thorough
 def test_a_second_ctrl_c_ends_it_at_once(
     object_store: ObjectStore, source: str, quiet: Output, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 from pathlib import Path
 
@@ -75,6 +76,8 @@ def test_the_adapter_that_a_request_names_answers_and_no_other(
         plain, through = asyncio.run(answers())
     finally:
         engine.close()
+        # vLLM leaves its sockets' context to the collector, whose complaint would fail a later test.
+        gc.collect()
     truth = read_truth()
     assert plain == [truth[f"shapes/{name}"]["pages"][0]["caption"] for name in SHAPES]
     assert not set(plain) & set(through)
