@@ -51,7 +51,11 @@ HELD: dict[str, list[tuple[dict[str, Any], list[str], list[str]]]] = {
     "format": [
         ({"type": "string", "format": "date"}, ['"2024-02-29"'], ['"2024-13-01"', '"29.2.2024"']),
         ({"type": "string", "format": "date-time"}, ['"2024-02-29T01:02:03Z"'], ['"2024-02-29"']),
-        ({"type": "string", "format": "decimal"}, ['"-12.50"'], ['"1e5"', '"12,50"', '"1."']),
+        (
+            {"type": "string", "format": "decimal"},
+            ['"-12.50"', f'"{"1" * 29}.{"1" * 9}"'],
+            ['"1e5"', '"12,50"', '"1."', f'"{"1" * 30}"', f'"1.{"1" * 10}"'],
+        ),
     ],
     "minimum": [
         ({"type": "integer", "minimum": -3}, ["-3", "12"], ["-4"]),
