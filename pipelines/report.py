@@ -126,7 +126,7 @@ class RunReport(BaseModel):
         )
         tables: list[RenderableType] = [counts]
         if self.tasks:
-            names = ("task", "answers", "invalid", "tokens in", "cached", "tokens out", "s per answer")
+            names = ("task", "answers", "invalid", "tokens in", "cached", "tokens out", "s each")
             tasks = Table(*names, title="answers")
             for name, task in sorted(self.tasks.items()):
                 tasks.add_row(
