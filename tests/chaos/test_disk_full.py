@@ -51,6 +51,7 @@ def quiet_run(lake: Lake, source: Path, folder: Path) -> tuple[Output, int]:
     return output, sum(-(-size // BLOCK) * BLOCK for size in sizes)
 
 
+@pytest.mark.thorough
 def test_a_disk_that_is_full_in_mid_run(tmp_path: Path) -> None:
     lake, source = make_lake(DOCUMENTS), tmp_path / "lake"
     source.mkdir()

@@ -1,5 +1,5 @@
-"""Ten runs over one output end by SIGKILL, of the driver alone or of everything, as when the power fails:
-the run that is let alone at last completes it."""
+"""Run after run over one output ends by SIGKILL, of the driver alone or of everything, as when the power
+fails: the run that is let alone at last completes it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tests.chaos.process import assert_gone, end, run_to_end, started
 pytestmark = pytest.mark.timeout(900)
 
 SEED = 41
-KILLS = 10
 STARTING_SECONDS = 6.0
 """What a run needs to come up on an idle machine: a kill within them hits Ray, the plan or the ledger."""
 
 
-def test_killed_ten_times(
-    object_store: ObjectStore, sources: list[str], whole_quiet: Output, tmp_path: Path
+@pytest.mark.parametrize("kills", [5, pytest.param(10, marks=pytest.mark.thorough)])
+def test_killed_again_and_again(
+    object_store: ObjectStore, sources: list[str], whole_quiet: Output, tmp_path: Path, kills: int
 ) -> None:
     rng = random.Random(SEED)
-    place = Bucket(object_store, "chaos/killed")
+    place = Bucket(object_store, f"chaos/killed/{kills}")
     job = job_file(tmp_path, sources, place.url, seconds=0.1)
     history: list[str] = []
     family: list[psutil.Process] = []
-    for kill in range(KILLS):
+    for kill in range(kills):
         before = len(part_files(place))
         with started(job, object_store.environment()) as run:
             # Half of the kills wait for work to be published, half strike while the run comes up.

@@ -30,6 +30,7 @@ FOLDERS = ("photos", "scans", "shapes")
 COLUMNS = ["uri", "part_index", "text", "finish_reason", "fingerprint", "prompt_tokens", "output_tokens"]
 
 
+@pytest.mark.thorough
 def test_a_server_gives_the_answers_that_the_engine_in_process_gives(
     main_run: MainRun, run_job: RunJob, served_gemma3: str, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ def shape(name: str) -> Media:
     return Media(PartKind.IMAGE, content.getvalue(), digest(name))
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")
 def test_the_adapter_that_a_request_names_answers_and_no_other(
