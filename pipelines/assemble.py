@@ -91,7 +91,15 @@ def write_group(plan: Plan, names: pa.Array, files: dict[str | None, list[str]])
         plan, files.get(None, ()), [*ERROR_COLUMNS, *own], names, with_attributes(ERRORS, plan.attributes)
     )
     transcripts = [task.name for task in plan.job.tasks if task.transcript]
-    rows = assemble_rows(records, errors, plan.tasks_by_kind, transcripts, plan.run_id, plan.attributes)
+    rows = assemble_rows(
+        records,
+        errors,
+        plan.tasks_by_kind,
+        transcripts,
+        plan.run_id,
+        plan.attributes,
+        plan.wholes_by_kind,
+    )
     uri = join(plan.output, FOLDER, f"part-{digest(*sorted(names.to_pylist()))}.parquet")
     content = encode(rows.replace_schema_metadata(footer(plan.metadata)))
     open_storage(uri, plan.job.storage).publish(uri, content)
@@ -136,7 +144,7 @@ def _rows_there(plan: Plan) -> tuple[pa.Table, list[ObjectInfo]]:
 
 def _due(holdings: Holdings, listed: pa.Table, settled: pa.Table, old: pa.Table, plan: Plan) -> pa.Table:
     """document_id and name of the documents whose rows are to be made."""
-    done = completeness(holdings.answers, plan.tasks_by_kind)
+    done = completeness(holdings.answers, plan.tasks_by_kind, plan.wholes_by_kind)
     done = done.filter(pc.and_(done["complete"], pc.is_in(done["name"], names_of(listed).combine_chunks())))
     done = done.filter(pc.invert(pc.is_in(done["name"], settled["name"].combine_chunks())))
     wanted = _state(done["name"], done["answered"], done["answered_at"])

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from pipelines.holdings import names_of
 from pipelines.ledger import completeness
+from schemas.documents import NO_WHOLES
 from workers.sinks.reading import read_columns
 
 if TYPE_CHECKING:
@@ -58,10 +59,11 @@ def audit(plan: Plan, holdings: Holdings, listed: pa.Table) -> Audit:
         filtered.append(table["document_id"].combine_chunks())
     return judge(
         listed,
-        completeness(holdings.answers, plan.tasks_by_kind),
+        completeness(holdings.answers, plan.tasks_by_kind, plan.wholes_by_kind),
         holdings.errors.filter(pc.equal(holdings.errors["run_id"], plan.run_id)),
         pa.concat_arrays(filtered),
         plan.tasks_by_kind,
+        plan.wholes_by_kind,
     )
 
 
@@ -71,6 +73,7 @@ def judge(
     errors: pa.Table,
     filtered: pa.Array,
     tasks_by_kind: Mapping[str, Sequence[str]],
+    wholes_by_kind: Mapping[str, Sequence[str]] = NO_WHOLES,
 ) -> Audit:
     """The outcome of every document.
 
@@ -80,6 +83,7 @@ def judge(
         errors: what this run wrote down as failed.
         filtered: ids of what this run had nothing to ask about.
         tasks_by_kind: part kind -> the tasks that are asked of such a part.
+        wholes_by_kind: part kind -> those that are asked of a document of several such parts besides.
     """
     work = listed.filter(pc.invert(listed["skipped"]))
     names = _names(work, answered, errors)
@@ -87,7 +91,7 @@ def judge(
     complete = pc.is_in(names, answered["name"].filter(answered["complete"]).combine_chunks())
     ok = pc.and_(complete, pc.invert(quiet))
     rest = pc.invert(pc.or_(complete, quiet))
-    outcomes = _of_the_rest(names.filter(rest).to_pylist(), answered, errors, tasks_by_kind)
+    outcomes = _of_the_rest(names.filter(rest).to_pylist(), answered, errors, tasks_by_kind, wholes_by_kind)
     counts = Counter(outcome for outcome in outcomes if outcome is not None)
     counts["ok"], counts["filtered"] = _count(ok), _count(quiet)
     counts["skipped"] = len(listed) - len(work)
@@ -112,7 +116,11 @@ def _names(work: pa.Table, answered: pa.Table, errors: pa.Table) -> pa.ChunkedAr
 
 
 def _of_the_rest(
-    names: list[str], answered: pa.Table, errors: pa.Table, tasks_by_kind: Mapping[str, Sequence[str]]
+    names: list[str],
+    answered: pa.Table,
+    errors: pa.Table,
+    tasks_by_kind: Mapping[str, Sequence[str]],
+    wholes_by_kind: Mapping[str, Sequence[str]],
 ) -> list[str | None]:
     """The outcome of each document that has not all of its answers; None where nobody can say."""
     wanted = pa.array(names, pa.string())
@@ -122,36 +130,53 @@ def _of_the_rest(
     columns = ["name", "part_index", "parts_total", "part_kind", "task"]
     for row in errors.filter(pc.is_in(errors["name"], wanted)).select(columns).to_pylist():
         faults[row["name"]].append(row)
-    return [outcome(have.get(name, ()), faults[name], tasks_by_kind) for name in names]
+    return [outcome(have.get(name, ()), faults[name], tasks_by_kind, wholes_by_kind) for name in names]
 
 
 def outcome(
     answers: Iterable[str],
     faults: Sequence[Mapping[str, Any]],
     tasks_by_kind: Mapping[str, Sequence[str]],
+    wholes_by_kind: Mapping[str, Sequence[str]] = NO_WHOLES,
 ) -> str | None:
     """What a document is whose answers are not complete.
 
     Args:
-        answers: the answers it has, as `part_index/task`.
-        faults: its error rows. One without a part speaks for all that has no answer, one without a task
-            for all that is asked of its part.
+        answers: the answers it has, as `answer_keys` has them.
+        faults: its error rows. One without a task speaks for all that is asked of its part; without a part
+            for the whole document, and without either for all that has no answer.
         tasks_by_kind: part kind -> tasks.
+        wholes_by_kind: part kind -> tasks that are asked about the whole document besides, once they are
+            answered about all its parts.
 
     Returns:
         "partial", "failed", or None when something it owes is neither answered nor spoken for.
     """
     if not faults:
         return None
-    settled = set(answers)
-    result = "partial" if settled else "failed"
+    answered = frozenset(answers)
+    result = "partial" if answered else "failed"
+    settled = set(answered)
     for fault in faults:
-        if fault["part_index"] is None:
+        part = fault["part_index"]
+        if part is None and fault["task"] is None:
             return result
         tasks = tasks_by_kind[fault["part_kind"]] if fault["task"] is None else [fault["task"]]
-        settled |= {f"{fault['part_index']}/{task}" for task in tasks}
-    owed = faults[0]["parts_total"] * len(tasks_by_kind[faults[0]["part_kind"]])
-    return result if len(settled) >= owed else None
+        settled |= {answer_key(part, task) for task in tasks}
+    kind, total = faults[0]["part_kind"], faults[0]["parts_total"]
+    owed = {answer_key(part, task) for part in range(total) for task in tasks_by_kind[kind]}
+    if total > 1:
+        owed |= {
+            answer_key(None, task)
+            for task in wholes_by_kind.get(kind, ())
+            if all(answer_key(part, task) in answered for part in range(total))
+        }
+    return result if owed <= settled else None
+
+
+def answer_key(part: int | None, task: str) -> str:
+    """`pipelines.ledger.answer_keys` of one answer."""
+    return f"{'' if part is None else part}/{task}"
 
 
 def _count(mask: pa.ChunkedArray) -> int:

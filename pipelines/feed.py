@@ -45,7 +45,7 @@ def chunk_uri(output: str, run_id: str, index: int) -> str:
 
 @dataclass(frozen=True)
 class Listed:
-    """How far the listing is."""
+    """How far the listing is; `skipped` are those that go through no lane."""
 
     documents: int
     skipped: int
@@ -123,20 +123,22 @@ class Feed:
         documents = in_scope(documents, self._plan)
         reasons = ledger.reasons(documents)
         skipped = ledger.skipped(reasons)
-        pools = self._lanes(documents, skipped, routers)
+        idle = pc.or_(skipped, pc.invert(ledger.needed(documents)))
+        pools = self._lanes(documents, idle, routers)
         documents = documents.drop_columns("lane").append_column("lane", pools)
         documents = documents.append_column("reason", reasons).append_column("skipped", skipped)
         documents = documents.append_column("kept", ledger.kept_answers(documents))
         return documents.select(self._schema.names).cast(self._schema)
 
-    def _lanes(self, documents: pa.Table, skipped: pa.Array, routers: ThreadPoolExecutor) -> pa.Array:
-        """The lane of each document. Of one that is skipped not even the first bytes are fetched."""
-        if len(self._plan.lanes) == 1:
-            return pa.repeat(pa.scalar(self._plan.lanes[0].pool), len(documents))
-        due = documents.filter(pc.invert(skipped))
-        found = routers.map(self._lane, due["uri"].to_pylist(), due["version"].to_pylist())
+    def _lanes(self, documents: pa.Table, idle: pa.Array, routers: ThreadPoolExecutor) -> pa.Array:
+        """The lane of each document; none of one that needs none, of which not even the first bytes are
+        fetched."""
         nowhere = pa.nulls(len(documents), pa.string())
-        return pc.replace_with_mask(nowhere, pc.invert(skipped), pa.array(list(found), pa.string()))
+        if len(self._plan.lanes) == 1:
+            return pc.if_else(idle, nowhere, self._plan.lanes[0].pool)
+        due = documents.filter(pc.invert(idle))
+        found = routers.map(self._lane, due["uri"].to_pylist(), due["version"].to_pylist())
+        return pc.replace_with_mask(nowhere, pc.invert(idle), pa.array(list(found), pa.string()))
 
     def _lane(self, uri: str, version: str) -> str:
         """The lane whose model takes this document, by its first bytes. What cannot be read or is no
@@ -164,7 +166,7 @@ class Feed:
         with self._news:
             self._chunks += 1
             self._documents += len(documents)
-            self._skipped += pc.sum(documents["skipped"]).as_py() or 0
+            self._skipped += documents["lane"].null_count
             self._news.notify_all()
 
 
@@ -201,9 +203,9 @@ def close_list(plan: Plan) -> None:
 
 
 def read_chunk(plan: Plan, index: int, lane: str) -> Iterator[pa.Table]:
-    """The unfinished documents of one chunk that belong to a lane."""
+    """The documents of one chunk that go through a lane."""
     uri = chunk_uri(plan.output, plan.run_id, index)
     table = pq.read_table(io.BytesIO(open_storage(uri, plan.job.storage).read(uri)))
-    mine = table.filter(pc.and_(pc.equal(table["lane"], lane), pc.invert(table["skipped"])))
+    mine = table.filter(pc.equal(table["lane"], lane))
     if len(mine):
         yield mine.drop_columns(["skipped", "reason"])

@@ -1,6 +1,7 @@
 """plan -> one Ray Data graph. The only place that knows how a stage becomes an operator.
 
     feed -> read(lane) -> repartition -> expand -> infer -> union -> (refs to) outcomes
+    part files -> read(wholes) -> infer -> union -> (refs to) outcomes
 
 One branch per lane, so that each engine pool has its own way to documents and waits for no other.
 """
@@ -19,13 +20,14 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from pipelines.feed import read_chunk
+from pipelines.whole import read_wholes, wholes_schema
 from schemas.rows import owing_schema
 from workers.expander import Expand
 from workers.infer import Infer, InferRecipe
 from workers.registry import ENGINES, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow as pa
     from ray.actor import ActorHandle
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
     from pipelines.journal import JournalHandle
     from pipelines.meter import MeterHandle
     from pipelines.plan import Lane, Plan
+    from pipelines.whole import Group
     from schemas.job import EngineOptions
+    from workers.prompt import Ask
 
 BLOCK_BYTES = 1024 * 1024
 """Ray cuts blocks at this size: some ten pages, one long clip. Its default of 128 MiB would hold the
@@ -82,6 +86,39 @@ class FeedSource(Datasource):
         return [ReadTask(follow, metadata, schema=owing_schema(self._plan.attributes))]
 
 
+class WholesSource(Datasource):
+    """Reads what one lane is to be asked about whole documents."""
+
+    def __init__(self, plan: Plan, groups: Sequence[Group]) -> None:
+        self._plan = plan
+        self._groups = groups
+
+    def get_name(self) -> str:
+        """Shown in Ray's own statistics."""
+        return "Wholes"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Not known before the texts are read."""
+        return None
+
+    def get_read_tasks(
+        self,
+        parallelism: int,
+        per_task_row_limit: int | None = None,
+        data_context: DataContext | None = None,
+    ) -> list[ReadTask]:
+        """One task a group."""
+        schema = wholes_schema(self._plan)
+        return [
+            ReadTask(
+                partial(read_wholes, self._plan, group),
+                BlockMetadata(num_rows=len(group.names), size_bytes=None, input_files=None, exec_stats=None),
+                schema=schema,
+            )
+            for group in self._groups
+        ]
+
+
 def _follow(feed: ActorHandle[Any], plan: Plan, lane: str) -> Iterator[pa.Table]:
     index = 0
     while ray.get(feed.ready.remote(index)):
@@ -116,6 +153,44 @@ def build(
     return first.union(*rest) if rest else first
 
 
+def build_wholes(
+    plan: Plan,
+    groups: Mapping[str, Sequence[Group]],
+    meter: MeterHandle,
+    journal: JournalHandle,
+    sizing: Sizing,
+) -> ray.data.Dataset:
+    """The pass about whole documents, not started.
+
+    Args:
+        plan: the run.
+        groups: by lane, of those lanes that have any.
+        meter: where stages say how far they are.
+        journal: where they name what is in hand.
+        sizing: as in `build`.
+    """
+    configure()
+    branches = [
+        _infer(
+            ray.data.read_datasource(
+                WholesSource(plan, groups[lane.pool]),
+                override_num_blocks=len(groups[lane.pool]),
+                num_cpus=0.1,
+            ),
+            plan,
+            lane,
+            lane.wholes,
+            meter,
+            journal,
+            sizing,
+        )
+        for lane in plan.lanes
+        if lane.pool in groups
+    ]
+    first, *rest = branches
+    return first.union(*rest) if rest else first
+
+
 def _branch(
     plan: Plan,
     lane: Lane,
@@ -125,14 +200,6 @@ def _branch(
     sizing: Sizing,
 ) -> ray.data.Dataset:
     job = plan.job
-    recipe = InferRecipe(
-        engine=job.engine.kind,
-        config=lane.config,
-        asks=lane.asks,
-        schema=plan.schema,
-        run_id=plan.run_id,
-        limits=job.limits,
-    )
     documents = ray.data.read_datasource(
         FeedSource(feed, plan, lane.pool), override_num_blocks=1, num_cpus=0.1
     )
@@ -151,6 +218,27 @@ def _branch(
             "meter": meter,
             "journal": journal,
         },
+    )
+    return _infer(parts, plan, lane, lane.asks, meter, journal, sizing)
+
+
+def _infer(
+    parts: ray.data.Dataset,
+    plan: Plan,
+    lane: Lane,
+    asks: tuple[Ask, ...],
+    meter: MeterHandle,
+    journal: JournalHandle,
+    sizing: Sizing,
+) -> ray.data.Dataset:
+    job = plan.job
+    recipe = InferRecipe(
+        engine=job.engine.kind,
+        config=lane.config,
+        asks=asks,
+        schema=plan.schema,
+        run_id=plan.run_id,
+        limits=job.limits,
     )
     least, most = sizing.engine_replicas
     return parts.map_batches(

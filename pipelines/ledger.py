@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.holdings import Holdings, names_of, read_holdings
+from schemas.documents import NO_WHOLES
 from schemas.fingerprint import changes
 from schemas.rows import KEPT
 from schemas.selection import Reason
@@ -29,7 +30,9 @@ class Ledger:
     Attributes:
         selection: what the run is narrowed to.
         complete: every answer is there.
-        begun: some answers are there; `kept` says which, as `part_index/task`, in the same order.
+        parted: every answer about its parts is there; what is owed is asked of the document as a whole, over
+            those answers, and the document itself is not needed.
+        begun: some answers are there; `kept` says which, as `answer_keys` has them, in the same order.
         stale: answers are there that were asked otherwise; `stale_why` says what is other.
         failed: an error of one of the selection's categories is there.
         broader: begun, and asked something that no part of it has been asked before.
@@ -39,6 +42,7 @@ class Ledger:
 
     selection: Selection
     complete: pa.Array
+    parted: pa.Array
     begun: pa.Array
     kept: pa.Array
     stale: pa.Array
@@ -70,6 +74,12 @@ class Ledger:
         found = pc.case_when(conditions, *values, pa.scalar(Reason.VERSION.value))
         return _whole(found) if len(documents) else NONE
 
+    def needed(self, documents: pa.Table) -> pa.Array:
+        """True where what a document owes is asked about its parts."""
+        if self.selection.force:
+            return pa.repeat(pa.scalar(True), len(documents))
+        return _whole(pc.invert(pc.is_in(names_of(documents), self.parted)))
+
     def skipped(self, reasons: pa.Array) -> pa.Array:
         """True where the run does not work on a document: it owes nothing, or was not selected."""
         kinds = reasons.unique()
@@ -77,7 +87,7 @@ class Ledger:
         return pc.invert(pc.is_in(reasons, taken))
 
     def kept_answers(self, documents: pa.Table) -> pa.Array:
-        """For each half-done document, the answers it has, as `part_index/task`."""
+        """For each half-done document, the answers it has, as `answer_keys` has them."""
         if self.selection.force:
             return pa.nulls(len(documents), KEPT)
         return _whole(pc.take(self.kept, pc.index_in(names_of(documents), self.begun)))
@@ -89,7 +99,9 @@ def read_ledger(plan: Plan) -> Ledger:
     Raises:
         GemstreamError: what `read_holdings` raises.
     """
-    return make_ledger(read_holdings(plan), plan.tasks_by_kind, plan.ingredients, plan.selection)
+    return make_ledger(
+        read_holdings(plan), plan.tasks_by_kind, plan.ingredients, plan.selection, plan.wholes_by_kind
+    )
 
 
 def make_ledger(
@@ -97,10 +109,11 @@ def make_ledger(
     tasks_by_kind: Mapping[str, Sequence[str]],
     ingredients: Mapping[str, Sequence[Mapping[str, str]]],
     selection: Selection,
+    wholes_by_kind: Mapping[str, Sequence[str]] = NO_WHOLES,
 ) -> Ledger:
     """Decide what each name owes; see `Ledger`."""
     answers = holdings.answers
-    begun = completeness(answers, tasks_by_kind)
+    begun = completeness(answers, tasks_by_kind, wholes_by_kind)
     whole = begun.filter(begun["complete"])
     half = begun.filter(pc.invert(begun["complete"]))
     per_kind = _per_kind(half["part_kind"], tasks_by_kind)
@@ -112,6 +125,7 @@ def make_ledger(
     return Ledger(
         selection=selection,
         complete=_whole(whole["name"]),
+        parted=_whole(half["name"].filter(half["parted"])),
         begun=_whole(half["name"]),
         kept=_whole(half["answers"]),
         stale=_whole(stale["name"]),
@@ -123,17 +137,24 @@ def make_ledger(
     )
 
 
-def completeness(answers: pa.Table, tasks_by_kind: Mapping[str, Sequence[str]]) -> pa.Table:
-    """Per name that has a current answer: `answers` (list of `part_index/task`), `answered` (their
-    number), `answered_at` (the latest), `tasks` (how many are answered at all), `owed`, `complete`."""
+def completeness(
+    answers: pa.Table,
+    tasks_by_kind: Mapping[str, Sequence[str]],
+    wholes_by_kind: Mapping[str, Sequence[str]] = NO_WHOLES,
+) -> pa.Table:
+    """Per name that has a current answer: `answers` (list of `answer_keys`), `answered` (their number),
+    `answered_at` (the latest), `tasks` (how many are answered at all), `owed`, `complete`, and `parted`: what
+    is asked about its parts is answered."""
     current = answers.filter(answers["current"])
-    key = pc.binary_join_element_wise(current["part_index"].cast(pa.string()), current["task"], "/")
+    about_parts = pc.if_else(pc.is_valid(current["part_index"]), answer_keys(current), None)
     grouped = (
-        current.append_column("key", key)
+        current.append_column("key", answer_keys(current))
+        .append_column("of_part", about_parts)
         .group_by("name", use_threads=False)
         .aggregate(
             [
                 ("key", "distinct"),
+                ("of_part", "count_distinct"),
                 ("task", "count_distinct"),
                 ("parts_total", "max"),
                 ("part_kind", "min"),
@@ -143,7 +164,9 @@ def completeness(answers: pa.Table, tasks_by_kind: Mapping[str, Sequence[str]]) 
         )
     )
     per_kind = _per_kind(grouped["part_kind_min"], tasks_by_kind)
-    owed = pc.multiply(grouped["parts_total_max"].cast(pa.int64()), per_kind)
+    parts = pc.multiply(grouped["parts_total_max"].cast(pa.int64()), per_kind)
+    several = pc.greater(grouped["parts_total_max"], 1).cast(pa.int64())
+    owed = pc.add(parts, pc.multiply(several, _per_kind(grouped["part_kind_min"], wholes_by_kind)))
     answered = pc.list_value_length(grouped["key_distinct"])
     return pa.table(
         {
@@ -156,7 +179,15 @@ def completeness(answers: pa.Table, tasks_by_kind: Mapping[str, Sequence[str]]) 
             "owed": owed,
             "answered": answered.cast(pa.int64()),
             "complete": pc.greater_equal(answered, owed),
+            "parted": pc.greater_equal(grouped["of_part_count_distinct"], parts),
         }
+    )
+
+
+def answer_keys(rows: pa.Table) -> pa.ChunkedArray:
+    """What each answer is one to: `part_index/task`, or `/task` of one about the document as a whole."""
+    return pc.binary_join_element_wise(
+        pc.fill_null(rows["part_index"].cast(pa.string()), ""), rows["task"], "/"
     )
 
 

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -45,6 +45,8 @@ TEMPLATE_TOKENS = 32
 """Turn markers, BOS, and the newlines around the media."""
 MIN_ANSWER_TOKENS = 16
 MIN_TEXT_CHARACTERS = 500
+MIN_WHOLE_CHARACTERS = 120
+"""Of what parts say, beside a question about all of them: two short answers."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Lane:
     model: Model
     config: EngineConfig
     asks: tuple[Ask, ...]
+    wholes: tuple[Ask, ...]
     expand: ExpandOptions
 
     @property
@@ -62,6 +65,14 @@ class Lane:
         """Part kind -> the names of the tasks asked of it here."""
         return {
             kind.value: [ask.task.name for ask in self.asks if ask.asks(kind)]
+            for kind in sorted(POOL_PARTS[self.pool])
+        }
+
+    @property
+    def wholes_by_kind(self) -> dict[str, list[str]]:
+        """Part kind -> the names of the tasks asked besides about a document of several such parts."""
+        return {
+            kind.value: [ask.task.name for ask in self.wholes if ask.asks(kind)]
             for kind in sorted(POOL_PARTS[self.pool])
         }
 
@@ -94,10 +105,11 @@ class Plan:
 
     @property
     def fingerprints(self) -> dict[str, list[str]]:
-        """Task name -> fingerprints of its answers in this job: one for each model that it is asked of."""
+        """Task name -> fingerprints of its answers in this job: one for each model that it is asked of, and
+        one more for each where it is asked about whole documents."""
         found: dict[str, list[str]] = {}
         for lane in self.lanes:
-            for ask in lane.asks:
+            for ask in (*lane.asks, *lane.wholes):
                 found.setdefault(ask.task.name, []).append(ask.fingerprint)
         return found
 
@@ -106,7 +118,7 @@ class Plan:
         """Task name -> what the fingerprints of its answers are made of."""
         found: dict[str, list[Mapping[str, str]]] = {}
         for lane in self.lanes:
-            for ask in lane.asks:
+            for ask in (*lane.asks, *lane.wholes):
                 found.setdefault(ask.task.name, []).append(ask.made_of)
         return found
 
@@ -116,9 +128,18 @@ class Plan:
         return {kind: names for lane in self.lanes for kind, names in lane.tasks_by_kind.items()}
 
     @property
+    def wholes_by_kind(self) -> dict[str, list[str]]:
+        """Part kind -> the tasks asked besides about a document of several such parts, over all lanes."""
+        return {kind: names for lane in self.lanes for kind, names in lane.wholes_by_kind.items()}
+
+    @property
     def metadata(self) -> dict[str, str]:
         """What every part file says of itself in its Parquet metadata."""
-        made_of = {ask.fingerprint: canonical(ask.made_of) for lane in self.lanes for ask in lane.asks}
+        made_of = {
+            ask.fingerprint: canonical(ask.made_of)
+            for lane in self.lanes
+            for ask in (*lane.asks, *lane.wholes)
+        }
         return {"job": digest("job", canonical(self.job.public())), **made_of}
 
 
@@ -185,7 +206,10 @@ def _lane(
         segmentation=SEGMENTATION if pool == "audio" else None,
     )
     asks = tuple(_ask(job, task, config, expand, attributes) for task in tasks)
-    return Lane(pool, model, config, asks, expand)
+    wholes = tuple(
+        _whole(job, ask, question, config, expand) for ask in asks if (question := ask.task.whole_question())
+    )
+    return Lane(pool, model, config, asks, wholes, expand)
 
 
 def _model(job: JobSpec, pool: PartPool, engine: type[Engine]) -> Model:
@@ -264,9 +288,8 @@ def _ask(
             key=f"tasks.{task.name}",
         )
     _refuse_unknown_columns(task, attributes)
-    options = expand.model_dump(mode="json", exclude={"passwords"}, exclude_none=True)
     adapter = config.adapters[task.adapter] if task.adapter else None
-    made_of = ingredients(task, questions.values(), model, options, job.seed, adapter)
+    made_of = ingredients(task, questions.values(), model, _options(expand), job.seed, adapter)
     return Ask(
         task=task,
         questions=questions,
@@ -276,3 +299,35 @@ def _ask(
         ceiling_tokens=room,
         seed=job.seed,
     )
+
+
+def _whole(job: JobSpec, ask: Ask, question: str, config: EngineConfig, expand: ExpandOptions) -> Ask:
+    """The question about whole documents that goes with one about their parts. What changes of that one
+    changes this one."""
+    length = config.max_model_len
+    ceiling = min(job.limits.answer_tokens, 2 * ask.max_tokens, length // 3)
+    room = length - TEMPLATE_TOKENS - len(question) - ceiling
+    if room < MIN_WHOLE_CHARACTERS:
+        raise JobError(
+            f"tasks.{ask.task.name}: {length} tokens of context leave no room for what its parts say of a "
+            "document; raise engine.max_model_len, or set whole: false",
+            key=f"tasks.{ask.task.name}.whole",
+        )
+    adapter = config.adapters[ask.task.adapter] if ask.task.adapter else None
+    questions = (question, *ask.questions.values())
+    made_of = ingredients(ask.task, questions, config.model, _options(expand), job.seed, adapter)
+    return Ask(
+        task=ask.task,
+        questions={Shown.TEXT: question},
+        fingerprint=fingerprint(made_of),
+        made_of=made_of,
+        max_tokens=min(ask.max_tokens, ceiling),
+        ceiling_tokens=ceiling,
+        seed=job.seed,
+        room=room,
+    )
+
+
+def _options(expand: ExpandOptions) -> dict[str, Any]:
+    """What of the expand options changes the answers."""
+    return expand.model_dump(mode="json", exclude={"passwords"}, exclude_none=True)

@@ -17,7 +17,7 @@ from pipelines.occupancy import refuse_foreign_output
 from pipelines.plan import Lane, Plan, make_plan
 from pipelines.runner import source_of
 from schemas.errors import GemstreamError
-from schemas.rows import Status, records_schema
+from schemas.rows import PartKind, Status, records_schema
 from workers.expander import Expand
 from workers.sniff import HEAD_BYTES, sniff
 from workers.storage.factory import look_up, open_storage
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from schemas.job import JobSpec
     from schemas.selection import Selection
+    from workers.prompt import Ask
 
 SNIFFED = 2_000
 """Documents whose first bytes are read; the rest is counted by the same shares."""
@@ -107,26 +108,26 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
     media = _media(plan, sample)
     due = listed - skipped
     scale = due / len(sample) if len(sample) else 0.0
-    parts, opened = _parts(plan, sample.slice(0, OPENED))
+    parts, several, opened = _parts(plan, sample.slice(0, OPENED))
     per_document = due / opened if opened else 0.0
     kinds = {kind: round(count * per_document) for kind, count in parts.items()}
-    requests = {
-        ask.task.name: sum(count for kind, count in kinds.items() if kind in ask.task.asked_of)
-        for lane in plan.lanes
-        for ask in lane.asks
-    }
+    wholes = {kind: round(count * per_document) for kind, count in several.items()}
+    requests: Counter[str] = Counter()
+    prompt_tokens = answer_tokens = 0
+    for lane, ask in _asks(plan):
+        count = sum(n for kind, n in (wholes if ask.room else kinds).items() if ask.asks(PartKind(kind)))
+        requests[ask.task.name] += count
+        prompt_tokens += count * _prompt_tokens(lane, ask)
+        answer_tokens += count * ask.max_tokens
     return Preview(
         listed=listed,
         skipped=skipped,
         reasons=dict(reasons),
         media={name: round(count * scale) for name, count in media.items()},
         parts=kinds,
-        requests=requests,
-        prompt_tokens=sum(
-            requests[ask.task.name] * _prompt_tokens(lane, max(ask.questions.values(), key=len))
-            for lane, ask in _asks(plan)
-        ),
-        answer_tokens_at_most=sum(requests[ask.task.name] * ask.max_tokens for _, ask in _asks(plan)),
+        requests=dict(requests),
+        prompt_tokens=prompt_tokens,
+        answer_tokens_at_most=answer_tokens,
         models={lane.pool: lane.model.identity for lane in plan.lanes},
         choices=chosen.reasons,
         schemas={
@@ -139,13 +140,14 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
     )
 
 
-def _asks(plan: Plan) -> list[tuple[Lane, Any]]:
-    return [(lane, ask) for lane in plan.lanes for ask in lane.asks]
+def _asks(plan: Plan) -> list[tuple[Lane, Ask]]:
+    return [(lane, ask) for lane in plan.lanes for ask in (*lane.asks, *lane.wholes)]
 
 
-def _prompt_tokens(lane: Lane, question: str) -> int:
-    """Media plus words: about four characters a token in Gemma's vocabulary."""
-    return lane.model.media_tokens + len(question) // 4
+def _prompt_tokens(lane: Lane, ask: Ask) -> int:
+    """Media, or as much text as fits, plus words: about four characters a token in Gemma's vocabulary."""
+    question = max(ask.questions.values(), key=len)
+    return (lane.model.media_tokens if ask.room is None else ask.room // 4) + len(question) // 4
 
 
 def _walk(plan: Plan, ledger: Ledger, tables: Iterator[pa.Table]) -> tuple[Counter[str], int, pa.Table]:
@@ -187,11 +189,13 @@ def _media_type(plan: Plan, uri: str, version: str) -> str:
         return error.category
 
 
-def _parts(plan: Plan, sample: pa.Table) -> tuple[Counter[str], int]:
-    """Parts by kind of the sample's documents, expanded for real; and how many documents that were."""
+def _parts(plan: Plan, sample: pa.Table) -> tuple[Counter[str], Counter[str], int]:
+    """Of the sample's documents, expanded for real: parts by kind, documents of several parts by the kind of
+    those, and how many documents that were."""
     parts: Counter[str] = Counter()
+    several: Counter[str] = Counter()
     if not len(sample):
-        return parts, 0
+        return parts, several, 0
     kinds = {kind: names for lane in plan.lanes for kind, names in lane.tasks_by_kind.items()}
     stage = Expand(
         storage=plan.job.storage, options=plan.lanes[0].expand, limits=plan.job.limits, tasks_by_kind=kinds
@@ -201,6 +205,10 @@ def _parts(plan: Plan, sample: pa.Table) -> tuple[Counter[str], int]:
             shown = table.filter(pc.invert(pc.equal(pc.fill_null(table["status"], ""), Status.ERROR.value)))
             shown = shown.filter(pc.is_valid(shown["shown"]))
             parts.update(shown["part_kind"].to_pylist())
+            first = shown.filter(
+                pc.and_(pc.equal(shown["part_index"], 0), pc.greater(shown["parts_total"], 1))
+            )
+            several.update(first["part_kind"].to_pylist())
     finally:
         stage.close()
-    return parts, len(sample)
+    return parts, several, len(sample)

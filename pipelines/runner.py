@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
@@ -27,15 +27,18 @@ from pipelines.report import Counts, FaultCounts, RunReport, TaskCounts
 from pipelines.sources import open_source
 from pipelines.sweep import sweep
 from pipelines.tally import Tally
+from pipelines.whole import due
 from schemas.errors import Interrupted
 from workers.storage.factory import join, open_storage
 from workers.tally import TOKENS
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import ray
+    from ray.actor import ActorHandle
 
     from pipelines.feed import Listed
-    from pipelines.publish import Publisher
+    from pipelines.publish import Published, Publisher
     from pipelines.sources import Source
     from schemas.job import JobSpec
     from schemas.selection import Selection
@@ -103,51 +106,112 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     import ray
 
     from pipelines.feed import Feed
-    from pipelines.graph import build, size
+    from pipelines.graph import build, build_wholes, size
     from pipelines.journal import JournalActor, JournalHandle
     from pipelines.meter import MeterActor, MeterHandle
-    from pipelines.publish import Publisher
 
     started, began = datetime.now(UTC), time.monotonic()
     _write(plan, "job.yaml", yaml.safe_dump(plan.job.public(), sort_keys=False))
     feed = ray.remote(**here(), max_concurrency=8)(Feed).remote(plan, source)
     meter = ray.remote(**here())(MeterActor).remote()
     journal = ray.remote(**here())(JournalActor).remote()
-    graph = build(plan, feed, MeterHandle(meter), JournalHandle(journal), size(plan))
-    tally, progress = Tally(), Progress(console)
-    files, written, stopped = 0, 0, None
-    with interrupts() as interrupt, progress.shown(), closing(Publisher(plan, graph)) as publisher:
-        drain = Drain(interrupt, publisher, plan.job.limits.drain_seconds)
-        for group in publisher.results(TICK_SECONDS):
-            lease.check()
-            if group is not None:
-                tally.add(group.documents, group.totals)
-                files += len(group.receipts)
-                written += sum(receipt.rows for receipt in group.receipts)
-            if drain.begins():
-                console.print(f"{drain.signal}: no new work, {drain.seconds:g} s for what is in flight")
-                ray.get([feed.stop.remote(), meter.drain.remote()])
-            listed: Listed
-            listed, counts = ray.get([feed.progress.remote(), meter.read.remote()])
-            share = tally.failed_share(listed.skipped)
-            if stopped is None and tally.done >= JUDGED and share > plan.job.limits.failed_share:
-                stopped = f"{share:.0%} of the documents failed (limits.failed_share)"
-                publisher.stop()
-            progress.update(
-                counts, listed=listed.documents, skipped=listed.skipped, ended=listed.ended, written=written
-            )
-        if drain.signal:
-            raise Interrupted(
-                f"{drain.signal} ended the run, {written} rows are written; run the same command to go on"
-            )
+    sizing, handles = size(plan), (MeterHandle(meter), JournalHandle(journal))
+    stream = Stream(plan, console, lease, feed, meter)
+    stream.run(build(plan, feed, *handles, sizing))
     ray.get(feed.check.remote())
-    found = settle(plan)
+    listed = read_list(plan, ["document_id", "version", "uri", "skipped"])
+    groups = due(plan, listed) if stream.stopped is None else {}
+    if groups:
+        stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
+    found = settle(plan, listed)
     seconds = time.monotonic() - began
-    report = _report(plan, tally, found, started, seconds, files, stopped)
+    report = _report(plan, stream, found, started, seconds)
     _write(plan, "report.json", report.model_dump_json(indent=2))
     # Last: a run with counts is a run that ended.
     _write(plan, "counts.json", json.dumps(report.counts.model_dump(), indent=2))
     return report
+
+
+class Stream:
+    """Outcomes as they are published, pass after pass, and what they have come to.
+
+    Args:
+        plan: the run.
+        console: where it says what it does.
+        lease: of the output, looked at all the while.
+        feed: the actor that lists.
+        meter: the actor that counts.
+    """
+
+    def __init__(
+        self, plan: Plan, console: Console, lease: Lease, feed: ActorHandle[Any], meter: ActorHandle[Any]
+    ) -> None:
+        self._plan, self._console, self._lease = plan, console, lease
+        self._feed, self._meter = feed, meter
+        self.progress = Progress(console)
+        self.tally = Tally()
+        self.files = self.written = 0
+        self.stopped: str | None = None
+
+    def run(self, graph: ray.data.Dataset, *, whole: bool = False) -> None:
+        """One pass, to its end.
+
+        Args:
+            graph: what yields the outcomes.
+            whole: the outcomes are about whole documents, which are counted already.
+
+        Raises:
+            Interrupted: a signal ended it; what was answered is written.
+        """
+        import ray
+
+        from pipelines.publish import Publisher
+
+        console, seconds = self._console, self._plan.job.limits.drain_seconds
+        with (
+            interrupts() as interrupt,
+            self.progress.shown(),
+            closing(Publisher(self._plan, graph)) as publisher,
+        ):
+            drain = Drain(interrupt, publisher, seconds)
+            for group in publisher.results(TICK_SECONDS):
+                self._lease.check()
+                if group is not None:
+                    self._count(group, whole=whole)
+                if drain.begins():
+                    console.print(f"{drain.signal}: no new work, {seconds:g} s for what is in flight")
+                    ray.get([self._feed.stop.remote(), self._meter.drain.remote()])
+                if self._look_around():
+                    publisher.stop()
+            if drain.signal:
+                raise Interrupted(
+                    f"{drain.signal} ended the run, {self.written} rows are written; run the same command "
+                    "to go on"
+                )
+
+    def _count(self, group: Published, *, whole: bool) -> None:
+        documents = group.documents.slice(0, 0) if whole else group.documents
+        self.tally.add(documents, group.totals)
+        self.files += len(group.receipts)
+        self.written += sum(receipt.rows for receipt in group.receipts)
+
+    def _look_around(self) -> bool:
+        """Show how far it is; whether too much has failed for it to go on."""
+        import ray
+
+        listed: Listed
+        listed, counts = ray.get([self._feed.progress.remote(), self._meter.read.remote()])
+        share = self.tally.failed_share(listed.skipped)
+        if self.stopped is None and self.tally.done >= JUDGED and share > self._plan.job.limits.failed_share:
+            self.stopped = f"{share:.0%} of the documents failed (limits.failed_share)"
+        self.progress.update(
+            counts,
+            listed=listed.documents,
+            skipped=listed.skipped,
+            ended=listed.ended,
+            written=self.written,
+        )
+        return self.stopped is not None
 
 
 class Drain:
@@ -157,7 +221,7 @@ class Drain:
         self._interrupt = interrupt
         self._publisher = publisher
         self._until: float | None = None
-        self.seconds = seconds
+        self._seconds = seconds
 
     @property
     def signal(self) -> str:
@@ -170,15 +234,14 @@ class Drain:
             return False
         begins = self._until is None
         if self._until is None:
-            self._until = time.monotonic() + self.seconds
+            self._until = time.monotonic() + self._seconds
         if time.monotonic() >= self._until:
             self._publisher.stop()
         return begins
 
 
-def settle(plan: Plan) -> Audit:
+def settle(plan: Plan, listed: pa.Table) -> Audit:
     """What is done once everything is written: say what became of each document, sweep, assemble."""
-    listed = read_list(plan, ["document_id", "version", "uri", "skipped"])
     found = settled_down()(_settle, plan, listed)
     close_list(plan)
     return found
@@ -193,15 +256,8 @@ def _settle(plan: Plan, listed: pa.Table) -> Audit:
     return found
 
 
-def _report(
-    plan: Plan,
-    tally: Tally,
-    found: Audit,
-    started: datetime,
-    seconds: float,
-    files: int,
-    stopped: str | None,
-) -> RunReport:
+def _report(plan: Plan, stream: Stream, found: Audit, started: datetime, seconds: float) -> RunReport:
+    tally, stopped = stream.tally, stream.stopped
     counts = Counts(listed=found.counts.total() + len(found.missing), **found.counts)
     known = counts.listed - counts.filtered
     return RunReport(
@@ -222,7 +278,7 @@ def _report(
             FaultCounts(status=status, stage=stage, category=category, rows=rows)
             for (status, stage, category), rows in tally.faults.items()
         ),
-        files=files,
+        files=stream.files,
         stopped=stopped,
         unsettled=found.missing if stopped is None else (),
         failed_share=round(counts.failed / known, 4) if known else 0.0,

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.holdings import names_of
-from pipelines.ledger import completeness
+from pipelines.ledger import answer_keys, completeness
+from schemas.documents import NO_WHOLES
 from schemas.errors import ObjectChanged
 from workers.sinks.parquet import encode
 from workers.storage.factory import open_storage
@@ -48,21 +49,26 @@ def sweep(plan: Plan, holdings: Holdings, listed: pa.Table, settled: pa.Array) -
     """
     gone = pa.concat_tables(
         [
-            superseded_answers(holdings.answers, listed),
-            superseded_errors(holdings, listed, settled, plan.run_id, plan.tasks_by_kind),
+            superseded_answers(holdings.answers, listed, plan.wholes_by_kind),
+            superseded_errors(
+                holdings, listed, settled, plan.run_id, plan.tasks_by_kind, plan.wholes_by_kind
+            ),
         ]
     )
     remove_rows(plan, holdings.files, gone)
     return len(gone)
 
 
-def superseded_answers(answers: pa.Table, listed: pa.Table) -> pa.Table:
+def superseded_answers(
+    answers: pa.Table, listed: pa.Table, wholes_by_kind: Mapping[str, Sequence[str]] = NO_WHOLES
+) -> pa.Table:
     """`file` and `row` of each answer that a newer one stands for.
 
     An answer is current when it was asked as the job asks, of the version that was listed. One that is
     not goes when its part has a current answer to the same task, or all parts of its document have: a
     document that has become shorter has no page 7 any more. The last answer stays as long as there is
-    none in its place, whatever became of the document since.
+    none in its place, whatever became of the document since; so does one about a document as a whole, as
+    long as another is owed.
     """
     places = pc.index_in(answers["document_id"], _column(listed, "document_id"))
     answers = answers.append_column("listed", pc.take(_column(listed, "version"), places))
@@ -71,15 +77,26 @@ def superseded_answers(answers: pa.Table, listed: pa.Table) -> pa.Table:
     same = pc.or_(pc.equal(answers["listed"], answers["version"]), pc.equal(answers["listed"], ""))
     is_current = pc.and_(answers["current"], same)
     document = pc.binary_join_element_wise(answers["task"], answers["document_id"], "/")
-    part = pc.binary_join_element_wise(document, answers["part_index"].cast(pa.string()), "/")
+    part = pc.binary_join_element_wise(answers["document_id"], answer_keys(answers), "/")
     current = answers.append_column("document", document).append_column("part", part).filter(is_current)
-    whole = current.group_by("document").aggregate([("part", "count_distinct"), ("parts_total", "max")])
-    whole = whole.filter(pc.greater_equal(whole["part_count_distinct"], whole["parts_total_max"]))
-    replaced = pc.or_(
-        pc.is_in(part, _column(current, "part")), pc.is_in(document, _column(whole, "document"))
+    about_parts = current.filter(pc.is_valid(current["part_index"]))
+    parted = about_parts.group_by("document").aggregate(
+        [("part", "count_distinct"), ("parts_total", "max"), ("task", "min"), ("part_kind", "min")]
     )
+    parted = parted.filter(pc.greater_equal(parted["part_count_distinct"], parted["parts_total_max"]))
+    done = pc.is_in(document, _column(parted, "document"))
+    owing = pc.is_in(document, _column(parted.filter(_owes_whole(parted, wholes_by_kind)), "document"))
+    done = pc.and_(done, pc.or_(pc.is_valid(answers["part_index"]), pc.invert(owing)))
+    replaced = pc.or_(pc.is_in(part, _column(current, "part")), done)
     old = answers.filter(pc.and_(replaced, pc.invert(is_current))).select(["file", "row"])
     return pa.concat_tables([old, doubles(current, ["part", "version"])])
+
+
+def _owes_whole(parted: pa.Table, wholes_by_kind: Mapping[str, Sequence[str]]) -> pa.ChunkedArray:
+    """Of documents and tasks whose parts are all answered, which are asked about as a whole besides."""
+    asked = [f"{kind}/{task}" for kind, tasks in wholes_by_kind.items() for task in tasks]
+    kinds = pc.binary_join_element_wise(parted["part_kind_min"], parted["task_min"], "/")
+    return pc.and_(pc.is_in(kinds, pa.array(asked, pa.string())), pc.greater(parted["parts_total_max"], 1))
 
 
 def superseded_errors(
@@ -88,6 +105,7 @@ def superseded_errors(
     settled: pa.Array,
     run_id: str,
     tasks_by_kind: Mapping[str, Sequence[str]],
+    wholes_by_kind: Mapping[str, Sequence[str]] = NO_WHOLES,
 ) -> pa.Table:
     """`file` and `row` of each error that is no longer so.
 
@@ -97,7 +115,7 @@ def superseded_errors(
     errors = holdings.errors
     errors = errors.filter(pc.is_in(errors["document_id"], _column(listed, "document_id")))
     restated = pc.and_(pc.is_in(errors["document_id"], settled), pc.not_equal(errors["run_id"], run_id))
-    done = completeness(holdings.answers, tasks_by_kind)
+    done = completeness(holdings.answers, tasks_by_kind, wholes_by_kind)
     done = done.filter(pc.and_(done["complete"], pc.is_in(done["name"], names_of(listed).combine_chunks())))
     healed = pc.is_in(errors["document_id"], _column(done, "document_id"))
     current = holdings.answers.filter(holdings.answers["current"])
@@ -156,9 +174,8 @@ def doubles(table: pa.Table, key: list[str], latest: str = "answered_at") -> pa.
 
 
 def _questions(table: pa.Table) -> pa.ChunkedArray:
-    """`document_id/version/part_index/task`; null where a row is about more than one."""
-    index = table["part_index"].cast(pa.string())
-    return pc.binary_join_element_wise(table["name"], index, table["task"], "/")
+    """`document_id/version/` and what it is an answer to; null where an error is about several tasks."""
+    return pc.binary_join_element_wise(table["name"], answer_keys(table), "/")
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:

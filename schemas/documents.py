@@ -10,7 +10,10 @@ import pyarrow as pa
 from schemas.rows import IDENTITY, with_attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+NO_WHOLES: Mapping[str, Sequence[str]] = {}
+"""Part kind -> tasks asked about a document as a whole besides: of a job that asks none so."""
 
 
 class DocumentStatus(StrEnum):

@@ -73,7 +73,8 @@ DOCUMENTS = pa.schema(
 A manifest's other columns follow as one struct column, `attributes`."""
 
 KEPT = pa.list_(pa.string())
-"""Answers of a half-done document that the output already holds, as `part_index/task`."""
+"""Answers of a half-done document that the output already holds, as `part_index/task`; `/task` is one about
+the document as a whole."""
 
 PART_FACTS = pa.schema(
     [
@@ -89,7 +90,8 @@ PART_FACTS = pa.schema(
         pa.field("end_seconds", pa.float64()),
     ]
 )
-"""`shown` is how the part was put before the model: image, text or audio; null where it never was.
+"""`part_index` counts from 0, and is null where a row is about the document as a whole.
+`shown` is how the part was put before the model: image, text or audio; null where it never was.
 `width` and `height` are points for a page and pixels for an image, as the document has them (before
 scaling to the model); `rotation` is the clockwise turn in degrees that was applied."""
 

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from schemas.documents import (
     FINGERPRINTS,
+    NO_WHOLES,
     SEGMENTS,
     TEXTS,
     DocumentStatus,
@@ -94,6 +95,7 @@ def assemble(
     transcripts: Collection[str],
     run_id: str,
     attributes: pa.DataType | None,
+    wholes_by_kind: Mapping[str, Sequence[str]] = NO_WHOLES,
 ) -> pa.Table:
     """Whole documents to `documents_schema`, a row for each, sorted by `document_id`.
 
@@ -107,6 +109,7 @@ def assemble(
         transcripts: the tasks whose answers about a recording are the words in it.
         run_id: the run that assembles.
         attributes: the type of a manifest's own columns, if there is a manifest with any.
+        wholes_by_kind: part kind -> tasks asked besides about documents of several such parts.
     """
     said = pa.concat_tables([*_answers(records, tasks_by_kind, attributes), _failures(errors, attributes)])
     ids = pc.unique(said["document_id"])
@@ -118,10 +121,15 @@ def assemble(
     facts = _facts(said).append_column("document_id", ids)
     sums = _aligned(_sums(answers), facts)
     owed = {kind: len(names) for kind, names in tasks_by_kind.items()}
+    besides = {kind: len(names) for kind, names in wholes_by_kind.items()}
+    several = pc.cast(pc.greater(facts["parts_total"], 1), pa.int32())
     columns = {name: facts[name] for name in ("document_id", *FACTS, "answered_at")}
     columns |= {
         "answers": pc.fill_null(sums["count_all"], 0),
-        "owed": pc.multiply(facts["parts_total"], _looked_up(facts["part_kind"], owed)),
+        "owed": pc.add(
+            pc.multiply(facts["parts_total"], _looked_up(facts["part_kind"], owed)),
+            pc.multiply(several, _looked_up(facts["part_kind"], besides)),
+        ),
         "prompt_tokens": sums["prompt_tokens_sum"],
         "output_tokens": sums["output_tokens_sum"],
         "engine_seconds": sums["seconds_sum"],
@@ -135,7 +143,7 @@ def assemble(
     heard = [task for task in tasks_by_kind.get(PartKind.AUDIO, ()) if task in transcripts]
     columns |= subtitles.columns(columns["segments"], heard)
     incomplete = pc.not_equal(columns["status"], DocumentStatus.OK.value)
-    columns["missing"] = missing(facts, incomplete, answers, failures, tasks_by_kind)
+    columns["missing"] = missing(facts, incomplete, answers, failures, tasks_by_kind, wholes_by_kind)
     typed = {
         task: rows.filter(_asked(rows, task, tasks_by_kind))
         for task, rows in records.items()
@@ -243,7 +251,9 @@ def _status(answers: Any, owed: Any) -> Any:
 
 
 def _texts(answers: pa.Table, facts: pa.Table) -> tuple[pa.Array, pa.Array]:
-    """`texts` and `fingerprints`: an entry for each task with an answer, be it an empty one."""
+    """`texts` and `fingerprints`: an entry for each task with an answer, be it an empty one. An answer about
+    the whole document stands for those about its parts."""
+    answers = _the_whole(answers)
     told = _told(answers)
     groups = (
         answers.append_column("told", told)
@@ -264,8 +274,17 @@ def _texts(answers: pa.Table, facts: pa.Table) -> tuple[pa.Array, pa.Array]:
     )
 
 
+def _the_whole(answers: pa.Table) -> pa.Table:
+    """The answers without those about parts where there is one about the whole, to the same task."""
+    question = pc.binary_join_element_wise(answers["document"].cast(pa.string()), answers["task"], "/")
+    about_whole = pc.is_null(answers["part_index"])
+    covered = pc.is_in(question, _array(question.filter(about_whole)))
+    return answers.filter(pc.or_(about_whole, pc.invert(covered)))
+
+
 def _segments(answers: pa.Table, facts: pa.Table, audio: Any) -> pa.Array:
     heard = answers.filter(pc.and_(_told(answers), pc.equal(answers["part_kind"], PartKind.AUDIO.value)))
+    heard = heard.filter(pc.is_valid(heard["part_index"]))
     order = [(name, "ascending") for name in ("document", "start_seconds", "part_index", "task")]
     heard = heard.sort_by(order)
     fields = list(SEGMENTS.value_type)

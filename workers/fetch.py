@@ -66,10 +66,12 @@ def documents_of(table: pa.Table) -> Iterator[Document]:
 
 
 def _kept(answers: Iterable[str]) -> dict[int, tuple[str, ...]]:
-    """`part_index/task` -> tasks by part."""
+    """`part_index/task` -> tasks by part; what is `/task`, about the document as a whole, is of none."""
     tasks: dict[int, tuple[str, ...]] = {}
     for answer in answers:
         index, _, task = answer.partition("/")
+        if not index:
+            continue
         tasks[int(index)] = (*tasks.get(int(index), ()), task)
     return tasks
 

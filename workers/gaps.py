@@ -26,6 +26,7 @@ def missing(
     answers: pa.Table,
     failures: pa.Table,
     tasks_by_kind: Mapping[str, Sequence[str]],
+    wholes_by_kind: Mapping[str, Sequence[str]],
 ) -> pa.Array:
     """The column `missing`. It loops in Python over the documents that are not complete: there should be few.
 
@@ -35,6 +36,7 @@ def missing(
         answers: those that are there, with the number of their document.
         failures: the errors about the same documents, likewise.
         tasks_by_kind: part kind -> names of the tasks asked of such parts.
+        wholes_by_kind: part kind -> those asked besides about documents of several such parts.
     """
     wanted = facts.filter(incomplete)
     answered: dict[int, set[Gap]] = {}
@@ -51,9 +53,11 @@ def missing(
     for document, kind, total in _tuples(wanted, "document", "part_kind", "parts_total"):
         found = reasons.get(document, {})
         if total is not None:
-            pairs = product(range(total), tasks_by_kind.get(kind, ()))
+            owed: list[Gap] = list(product(range(total), tasks_by_kind.get(kind, ())))
+            if total > 1:
+                owed += [(None, task) for task in wholes_by_kind.get(kind, ())]
             there = answered.get(document, set())
-            found = _explained([pair for pair in pairs if pair not in there], found)
+            found = _explained([gap for gap in owed if gap not in there], found)
         lists[document] = [
             {"part_index": part, "task": task, "category": category, "message": message}
             for (part, task), (category, message) in sorted(found.items(), key=_place)
@@ -62,14 +66,16 @@ def missing(
 
 
 def _explained(
-    gaps: Sequence[tuple[int, str]], reasons: Mapping[Gap, tuple[str, str | None]]
+    gaps: Sequence[Gap], reasons: Mapping[Gap, tuple[str, str | None]]
 ) -> dict[Gap, tuple[str, str | None]]:
-    """The reasons that hold for some gap, and the gaps that none holds for."""
+    """The reasons that hold for some gap, and the gaps that none holds for. What is asked about the whole
+    document waits for the answers about its parts, so a gap among those explains it."""
     found: dict[Gap, tuple[str, str | None]] = {}
+    waiting = {task for part, task in gaps if part is not None}
     for part, task in gaps:
         covering = [key for key in ((part, task), (part, None), (None, task), (None, None)) if key in reasons]
         found |= {key: reasons[key] for key in covering}
-        if not covering:
+        if not covering and not (part is None and task in waiting):
             found[part, task] = (UNANSWERED, "there is neither an answer nor an error")
     return found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from schemas.errors import (
 from schemas.ids import digest
 from schemas.rows import IDENTITY, PART_FACTS, PartKind, Status, data_column, error_value
 from workers.answers import borrowed, recorded, silent
+from workers.condense import condensed
 from workers.engines import EngineConfig, Media, Response
 from workers.prompt import Ask, Part, Rung, build
 from workers.registry import ENGINES, resolve
@@ -153,7 +155,11 @@ class Infer:
         if part.silent:
             return common | silent(ask)
         try:
-            outcome = await self._climb(ask, part, suspect=suspect)
+            if ask.room is None:
+                outcome = await self._climb(ask, part, suspect=suspect)
+            else:
+                climb = partial(self._climb, ask, suspect=suspect)
+                outcome = await condensed(part, ask.room, climb)
         except Draining:
             return None
         if outcome.get("data") is not None:

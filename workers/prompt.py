@@ -46,7 +46,7 @@ class Part:
     @property
     def silent(self) -> bool:
         """Whether it is a recording in which nobody speaks."""
-        return self.kind is PartKind.AUDIO and self.media is None
+        return self.kind is PartKind.AUDIO and self.media is None and self.text is None
 
     @property
     def shown(self) -> Shown:
@@ -61,7 +61,8 @@ class Ask:
     """One task as one model is asked it: made once on the driver, used for every part.
 
     `questions` are by how a part is shown; `made_of` names what the fingerprint is a hash of
-    (`schemas.fingerprint.ingredients`).
+    (`schemas.fingerprint.ingredients`). `room` is set where a whole document is asked about: so many
+    characters of what its parts say fit beside the question.
     """
 
     task: Task
@@ -71,6 +72,7 @@ class Ask:
     max_tokens: int
     ceiling_tokens: int
     seed: int = 0
+    room: int | None = None
 
     def asks(self, kind: PartKind) -> bool:
         """Whether a part of this kind is asked about."""

@@ -97,6 +97,11 @@ class Task(BaseModel):
         """The instruction, as the model reads it, about a part that is shown that way."""
         raise TypeError(f"{type(self).__name__} must say what it asks")
 
+    def whole_question(self) -> str | None:
+        """What is asked about a document of several parts, over what was answered about each of them; None
+        where the answers about its parts are all there is."""
+        return None
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The document's own values that the question fills in, by name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,6 +21,8 @@ from schemas.selection import ONLY, Reason, Selection
 
 TASKS = {"page": ["ocr", "caption"], "audio": ["transcribe"]}
 NOW = {"ocr": "o2", "caption": "c2", "transcribe": "t2"}
+CURRENT = {"ocr": {"o2"}, "caption": {"c2", "c2w"}, "transcribe": {"t2"}}
+"""The second caption's is of the question about the whole document."""
 MADE_OF = {task: [{"task": task, "prompt": "new", "model": "m"}] for task in NOW}
 KNOWN = {"o1": {"task": "ocr", "prompt": "old", "model": "m"}}
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,7 +66,7 @@ def holdings(
                 "file": 0,
                 "row": place,
                 "name": f"{row['document_id']}/{row['version']}",
-                "current": row.get("fingerprint") == NOW.get(row["task"] or ""),
+                "current": row.get("fingerprint") in CURRENT.get(row["task"] or "", ()),
             }
             | row
             for place, row in enumerate(rows)
@@ -181,24 +183,67 @@ def test_errors_go_when_they_are_restated_or_made_good() -> None:
     assert swept([], [error("b", run_id="before")], pa.array(["b"])) == [], "not listed"
 
 
+WHOLES = {"page": ["caption"], "audio": []}
+
+
+def whole(document: str, **more: Any) -> dict[str, Any]:
+    return answer(document, "caption", **{"part_index": None, "parts_total": 2, "fingerprint": "c2w"} | more)
+
+
+def pages(document: str, **more: Any) -> list[dict[str, Any]]:
+    return [
+        answer(document, task, part, parts_total=2, **more) for task in TASKS["page"] for part in range(2)
+    ]
+
+
+def test_what_is_owed_of_the_whole_alone_does_not_need_the_document() -> None:
+    def needed(answers: list[dict[str, Any]], **selection: Any) -> tuple[list[str], list[bool]]:
+        held = holdings(answers)
+        book = make_ledger(held, TASKS, MADE_OF, Selection(**selection), WHOLES)
+        listed = documents("a")
+        return book.reasons(listed).to_pylist(), book.needed(listed).to_pylist()
+
+    assert needed(pages("a")) == (["unfinished"], [False])
+    assert needed(pages("a")[1:]) == (["unfinished"], [True])
+    assert needed([*pages("a"), whole("a")])[0] == ["done"]
+    assert needed([answer("a", task) for task in TASKS["page"]])[0] == ["done"], "one page is the whole"
+    assert needed(pages("a"), force=True) == (["unfinished"], [True])
+
+
+def test_an_answer_about_the_whole_goes_when_its_successor_is_there() -> None:
+    def gone(answers: list[dict[str, Any]], wholes: Mapping[str, Sequence[str]] = WHOLES) -> list[int]:
+        held = holdings(answers)
+        return sorted(superseded_answers(held.answers, documents("a"), wholes)["row"].to_pylist())
+
+    old = whole("a", fingerprint="c1w")
+    assert gone([old, *pages("a")]) == [], "another is owed"
+    assert gone([old, *pages("a"), whole("a")]) == [0]
+    assert gone([old, *pages("a")], {}) == [0], "no longer asked"
+    assert gone([old, *(answer("a", task) for task in TASKS["page"])]) == [0], "one page left"
+    assert gone([old, *pages("a")[:3]], {}) == [], "not all parts are asked anew"
+
+
 @st.composite
 def outputs(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int]]:
-    """Documents of one to three pages; to each question an answer, an older one, both, an error, nothing."""
+    """Documents of one to three pages; to each question an answer, an older one, both, an error, nothing. Of
+    several pages one is about the whole."""
     answers, errors, totals = [], [], {}
     for name in "abcd":
         totals[name] = total = draw(st.integers(1, 3))
-        for part in range(total):
-            for task in TASKS["page"]:
-                facts = {"part": part, "parts_total": total}
-                match draw(st.sampled_from(["now", "before", "both", "error", "nothing"])):
-                    case "now":
-                        answers.append(answer(name, task, **facts))
-                    case "before":
-                        answers.append(answer(name, task, **facts, fingerprint="x1"))
-                    case "both":
-                        answers += [answer(name, task, **facts, fingerprint=f) for f in ("x1", NOW[task])]
-                    case "error":
-                        errors.append(error(name, part, task, parts_total=total))
+        questions = [(part, task) for part in range(total) for task in TASKS["page"]]
+        questions += [(None, "caption")] if total > 1 else []
+        for part, task in questions:
+            facts = {"part_index": part, "parts_total": total}
+            now = NOW[task] if part is not None else "c2w"
+            match draw(st.sampled_from(["now", "before", "both", "error", "nothing"])):
+                case "now":
+                    answers.append(answer(name, task, **facts | {"fingerprint": now}))
+                case "before":
+                    answers.append(answer(name, task, **facts, fingerprint="x1"))
+                case "both":
+                    answers += [answer(name, task, **facts, fingerprint=f) for f in ("x1", now)]
+                case "error":
+                    errors.append(error(name, 0, task) | facts | {"part_kind": "page"})
     return answers, errors, totals
 
 
@@ -208,31 +253,39 @@ def test_no_document_is_lost_between_ledger_sweep_and_audit(
 ) -> None:
     answers, errors, totals = output
     held, listed = holdings(answers, errors), documents(*totals)
+
+    def book(held: Holdings) -> Any:
+        return make_ledger(held, TASKS, MADE_OF, Selection(), WHOLES)
+
     current = Counter(
         (row["document_id"], row["part_index"], row["task"])
         for row in answers
-        if row["fingerprint"] == NOW[row["task"]]
+        if row["fingerprint"] in CURRENT[row["task"]]
     )
 
     # The sweep takes what has a successor, and leaves every question that had an answer one.
-    going = set(superseded_answers(held.answers, listed)["row"].to_pylist())
+    going = set(superseded_answers(held.answers, listed, WHOLES)["row"].to_pylist())
     left = [row for place, row in enumerate(answers) if place not in going]
     asked = {(row["document_id"], row["part_index"], row["task"]) for row in answers}
     assert Counter((row["document_id"], row["part_index"], row["task"]) for row in left) == Counter(asked)
-    assert all(answers[place]["fingerprint"] != NOW[answers[place]["task"]] for place in going)
+    assert all(answers[place]["fingerprint"] not in CURRENT[answers[place]["task"]] for place in going)
 
     # The audit counts each document once, and knows whom nobody has spoken for.
-    found = judge(listed, completeness(held.answers, TASKS), held.errors, pa.array([], pa.string()), TASKS)
+    done = completeness(held.answers, TASKS, WHOLES)
+    found = judge(listed, done, held.errors, pa.array([], pa.string()), TASKS, WHOLES)
     assert found.counts.total() + len(found.missing) == len(totals)
     for name, total in totals.items():
-        good = sum(key[0] == name for key in current)
-        bad = sum(row["document_id"] == name for row in errors)
-        unaccounted = good + bad < 2 * total
-        assert (f"s3://lake/{name}" in found.missing) is unaccounted
-        done = ledger(held).reasons(documents(name)).to_pylist() == [Reason.DONE]
-        assert done is (good == 2 * total), "done is what owes nothing"
+        spoken = {key for key in current if key[0] == name}
+        spoken |= {(name, row["part_index"], row["task"]) for row in errors if row["document_id"] == name}
+        owed = {(name, part, task) for part in range(total) for task in TASKS["page"]}
+        if total > 1 and all((name, part, "caption") in current for part in range(total)):
+            owed.add((name, None, "caption"))
+        assert (f"s3://lake/{name}" in found.missing) is not (owed <= spoken)
+        complete = len(owed) == 2 * total + (total > 1) and owed <= set(current)
+        is_done = book(held).reasons(documents(name)).to_pylist() == [Reason.DONE]
+        assert is_done is complete, "done is what owes nothing"
 
     # Swept or not, the ledger asks the same.
-    after = ledger(holdings(left, errors))
-    assert after.kept_answers(listed).to_pylist() == ledger(held).kept_answers(listed).to_pylist()
-    assert after.complete.to_pylist() == ledger(held).complete.to_pylist()
+    after = book(holdings(left, errors))
+    assert after.kept_answers(listed).to_pylist() == book(held).kept_answers(listed).to_pylist()
+    assert after.complete.to_pylist() == book(held).complete.to_pylist()

@@ -91,7 +91,8 @@ def test_the_jobs_language_is_every_answers_unless_a_task_names_one() -> None:
 def test_one_task_of_two_models_has_a_fingerprint_for_each() -> None:
     plan = make_plan(job("summarize", {"task": "ask", "prompt": "Why?", "of": ["audio"]}), None, 0)
     assert {pool: len(lane.asks) for lane in plan.lanes for pool in [lane.pool]} == {"vision": 1, "audio": 2}
-    assert len(set(plan.fingerprints["summarize"])) == 2 and len(plan.fingerprints["ask"]) == 1
+    assert len(set(plan.fingerprints["summarize"])) == 4, "of parts and of whole documents"
+    assert len(plan.fingerprints["ask"]) == 1
     assert plan.tasks_by_kind["audio"] == ["summarize", "ask"] and plan.tasks_by_kind["page"] == ["summarize"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.documents import documents_schema
+from schemas.documents import NO_WHOLES, documents_schema
 from schemas.rows import ERRORS, records_schema, with_attributes
 from workers.assemble import ERROR_COLUMNS, RECORD_COLUMNS, assemble
 
@@ -70,6 +70,7 @@ def assembled(
     errors: Sequence[dict[str, Any]] = (),
     tasks: Mapping[str, Sequence[str]] = TASKS,
     attributes: pa.DataType | None = None,
+    wholes: Mapping[str, Sequence[str]] = NO_WHOLES,
 ) -> list[dict[str, Any]]:
     """The rows, maps as dicts, once they are of the schema; of the columns that are to be read alone."""
     more = [] if attributes is None else ["attributes"]
@@ -79,7 +80,8 @@ def assembled(
         for task, rows in records.items()
     }
     failed = pa.Table.from_pylist(list(errors), schema=with_attributes(ERRORS, attributes))
-    table = assemble(read, failed.select([*ERROR_COLUMNS, *more]), tasks, ["transcribe"], "run-2", attributes)
+    failed = failed.select([*ERROR_COLUMNS, *more])
+    table = assemble(read, failed, tasks, ["transcribe"], "run-2", attributes, wholes)
     assert table.schema.equals(documents_schema(attributes), check_metadata=True)
     table.validate(full=True)
     rows: list[dict[str, Any]] = table.to_pylist(maps_as_pydicts="strict")
@@ -92,6 +94,6 @@ def gap(part: Any, task: Any, category: Any = "corrupt", message: Any = "no page
     return {"part_index": part, "task": task, "category": category, "message": message}
 
 
-def unanswered(part: int, task: str) -> dict[str, Any]:
+def unanswered(part: int | None, task: str) -> dict[str, Any]:
     """The entry of an answer that nothing is known of."""
     return gap(part, task, "unanswered", "there is neither an answer nor an error")

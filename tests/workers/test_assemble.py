@@ -163,6 +163,35 @@ def test_a_document_among_thousands_has_its_own_texts() -> None:
     ]
 
 
+def test_what_is_said_of_the_whole_stands_for_what_its_parts_say() -> None:
+    gist = page(1, 0, "gist", part_index=None, total=2, fingerprint="w" * 32)
+    rows = [*(page(1, part, total=2) for part in range(2)), gist, page(2, 0, "alone", total=1)]
+    whole, single = assembled({"ocr": rows}, wholes={"page": ["ocr"]})
+    assert (whole["status"], whole["answers"], whole["owed"], whole["missing"]) == ("ok", 3, 3, [])
+    assert whole["texts"] == {"ocr": "gist"} and whole["fingerprints"] == {"ocr": "w" * 32}
+    assert (single["status"], single["owed"], single["texts"]) == ("ok", 1, {"ocr": "alone"})
+
+
+def test_of_a_recording_the_whole_has_no_time_of_its_own() -> None:
+    rows = [clip(1, 0, "a", total=2), clip(1, 1, "b", total=2), clip(1, 0, "ab", total=2, part_index=None)]
+    rows[2] |= {"start_seconds": None, "end_seconds": None}
+    (heard,) = assembled({"gist": rows}, tasks={"audio": ["gist"]}, wholes={"audio": ["gist"]})
+    assert heard["texts"] == {"gist": "ab"} and heard["seconds_of_media"] == 19.5
+    assert [segment["text"] for segment in heard["segments"]] == ["a", "b"]
+
+
+def test_a_whole_that_waits_for_its_parts_is_no_gap_of_its_own() -> None:
+    wholes = {"page": ["ocr"]}
+    (half,) = assembled({"ocr": [page(1, 0, total=2)]}, [fault(1, 1, "ocr", total=2)], wholes=wholes)
+    assert (half["status"], half["missing"]) == ("partial", [gap(1, "ocr")])
+    both = [page(1, part, total=2) for part in range(2)]
+    (failed,) = assembled({"ocr": both}, [fault(1, None, "ocr", total=2)], wholes=wholes)
+    assert (failed["status"], failed["missing"]) == ("partial", [gap(None, "ocr")])
+    assert failed["texts"] == {"ocr": "page 0\n\npage 1"}
+    (waiting,) = assembled({"ocr": both}, wholes=wholes)
+    assert waiting["missing"] == [unanswered(None, "ocr")]
+
+
 def test_an_answer_that_is_not_asked_for_makes_up_for_none() -> None:
     records = {"ocr": [page(1, 0, total=2)], "caption": [page(1, 0, total=2), page(2, 0, total=1)]}
     first, second = assembled(records)

@@ -1,0 +1,77 @@
+"""What the parts of a document say -> pieces that fit beside a question, and one answer over all of them.
+
+More than fits is asked about piece by piece, and the answers stand in for the pieces, until what is left
+fits. A piece holds three texts at least, so that each round asks a third of what the one before it asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from schemas.rows import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from workers.prompt import Part
+
+    Outcome = dict[str, Any]
+
+BETWEEN = "\n\n"
+SUMMED = ("prompt_tokens", "cached_tokens", "output_tokens", "seconds", "queue_seconds", "generation_seconds")
+"""Columns of an answer that count what was spent on it: all that was asked for its sake is in them."""
+
+
+def packed(texts: list[str], room: int) -> list[str]:
+    """Texts in order, put together as far as `room` characters go; one that is longer than a quarter of it is
+    cut there, at a space where there is one."""
+    pieces: list[str] = []
+    for text in (_cut(text.strip(), room // 4) if len(text) > room // 4 else text for text in texts):
+        if pieces and len(pieces[-1]) + len(BETWEEN) + len(text) <= room:
+            pieces[-1] += BETWEEN + text
+        elif text:
+            pieces.append(text)
+    return pieces
+
+
+async def condensed(part: Part, room: int, ask: Callable[[Part], Awaitable[Outcome]]) -> Outcome:
+    """The answer to a question about all of a text.
+
+    Args:
+        part: with the text; its paragraphs are what the parts of a document say.
+        room: characters of it that fit beside the question.
+        ask: answers the question about a part whose text fits.
+
+    Returns:
+        The columns of the last answer, with all that was spent on the way to it; or of the first that failed.
+    """
+    import asyncio
+
+    spent: list[Outcome] = []
+    pieces = packed((part.text or "").split(BETWEEN), room)
+    while len(pieces) > 1:
+        named = [
+            replace(part, text=piece, identity=f"{part.identity}/{len(spent) + place}")
+            for place, piece in enumerate(pieces)
+        ]
+        outcomes = await asyncio.gather(*(ask(piece) for piece in named))
+        failed = next((outcome for outcome in outcomes if outcome["status"] is not Status.RECORD), None)
+        if failed is not None:
+            return failed
+        spent += outcomes
+        pieces = packed([outcome["text"] for outcome in outcomes], room)
+    outcome = await ask(replace(part, text=pieces[0] if pieces else ""))
+    return outcome | {
+        name: total for name in SUMMED if (total := _total(name, [*spent, outcome])) is not None
+    }
+
+
+def _total(name: str, outcomes: list[Outcome]) -> Any:
+    known = [outcome[name] for outcome in outcomes if outcome.get(name) is not None]
+    return sum(known) if known else None
+
+
+def _cut(text: str, length: int) -> str:
+    head = text[: length + 1]
+    return head[: max(head.rfind(" "), 0) or length].rstrip()
