@@ -25,6 +25,7 @@ for inherited in ("RAY_ADDRESS", "AWS_ENDPOINT_URL", "AWS_PROFILE"):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--thorough", action="store_true", help="run what takes long as well")
+    parser.addoption("--goldens", action="store_true", help="write what is pinned anew, to be looked at")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
