@@ -22,7 +22,7 @@ STARTING_SECONDS = 6.0
 """What a run needs to come up on an idle machine: a kill within them hits Ray, the plan or the ledger."""
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(10, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("kills", [4, pytest.param(10, marks=pytest.mark.thorough)])
 def test_killed_again_and_again(
     object_store: ObjectStore, sources: list[str], whole_quiet: Output, tmp_path: Path, kills: int
 ) -> None:
