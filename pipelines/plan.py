@@ -179,6 +179,7 @@ def _lane(
         passwords=job.expand.passwords,
         pages=pages,
         text_characters=_room_for_text(tasks, length) if pages is not Pages.IMAGE else 0,
+        checked_share=job.expand.checked_share if any(map(_is_checked, tasks)) else 0,
         image_size=job.expand.image_size or model.image_size,
         jpeg_quality=job.expand.jpeg_quality,
         segment_seconds=model.clip_seconds,
@@ -224,6 +225,11 @@ def _shown(model: Model, expand: ExpandOptions) -> tuple[Shown, ...]:
     return (Shown.IMAGE,) if expand.pages is Pages.IMAGE else (Shown.IMAGE, Shown.TEXT)
 
 
+def _is_checked(task: Task) -> bool:
+    """Whether its answers about pages can be held against their text layers."""
+    return task.copies and PartKind.PAGE in task.asked_of
+
+
 def _room_for_text(tasks: list[Task], length: int) -> int:
     """Characters of a page's text that fit the context beside any task's question and answer: a token is at
     least a character."""
@@ -264,7 +270,7 @@ def _ask(
             key=f"tasks.{task.name}",
         )
     _refuse_unknown_columns(task, attributes)
-    options = expand.model_dump(mode="json", exclude={"passwords"}, exclude_none=True)
+    options = expand.model_dump(mode="json", exclude=ExpandOptions.UNSEEN, exclude_none=True)
     adapter = config.adapters[task.adapter] if task.adapter else None
     made_of = ingredients(task, questions.values(), model, options, job.seed, adapter)
     return Ask(
