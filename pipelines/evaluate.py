@@ -16,6 +16,7 @@ from pipelines.quality import DocumentQuality, Quality, TaskQuality
 from pipelines.references import read_references
 from pipelines.textlayer import read_text_layer
 from schemas.errors import JobError
+from schemas.tasks import task_class
 from workers.metrics import METRICS, library
 from workers.metrics.fields import meant
 from workers.registry import resolve
@@ -86,7 +87,7 @@ def _evaluate(
     left_out: Mapping[str, int] = {}
     rows: Sequence[Reference]
     if references == TEXT_LAYER:
-        ocr = {name: metric for name, metric in asked.items() if judged[name].kind == "ocr"}
+        ocr = {name: metric for name, metric in asked.items() if task_class(judged[name].kind).copies}
         rows, left_out = read_text_layer(output, ocr, job, sample)
     else:
         metrics = {name: task.metric for name, task in judged.items()}

@@ -200,6 +200,7 @@ def _lane(
         passwords=job.expand.passwords,
         pages=pages,
         text_characters=_room_for_text(tasks, length) if pages is not Pages.IMAGE else 0,
+        checked_share=job.expand.checked_share if any(map(_is_checked, tasks)) else 0,
         image_size=job.expand.image_size or model.image_size,
         jpeg_quality=job.expand.jpeg_quality,
         segment_seconds=model.clip_seconds,
@@ -246,6 +247,11 @@ def _shown(model: Model, expand: ExpandOptions) -> tuple[Shown, ...]:
     if PartKind.AUDIO in model.parts:
         return (Shown.AUDIO,)
     return (Shown.IMAGE,) if expand.pages is Pages.IMAGE else (Shown.IMAGE, Shown.TEXT)
+
+
+def _is_checked(task: Task) -> bool:
+    """Whether its answers about pages can be held against their text layers."""
+    return task.copies and PartKind.PAGE in task.asked_of
 
 
 def _room_for_text(tasks: list[Task], length: int) -> int:
@@ -330,4 +336,4 @@ def _whole(job: JobSpec, ask: Ask, question: str, config: EngineConfig, expand: 
 
 def _options(expand: ExpandOptions) -> dict[str, Any]:
     """What of the expand options changes the answers."""
-    return expand.model_dump(mode="json", exclude={"passwords"}, exclude_none=True)
+    return expand.model_dump(mode="json", exclude=ExpandOptions.UNSEEN, exclude_none=True)

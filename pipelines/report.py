@@ -46,6 +46,20 @@ class TaskCounts(BaseModel):
     seconds: float
 
 
+class TextLayerCounts(BaseModel):
+    """How a task reads pages by eye, held against their own text layers where those can be trusted: `errors`
+    in the `characters` of the `pages` that it read, `cer` their ratio, as `gemstream evaluate` has it.
+    `not_read` are the pages of which the model made no answer of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pages: int
+    not_read: int = 0
+    errors: int
+    characters: int
+    cer: float | None
+
+
 class FaultCounts(BaseModel):
     """How often a stage ended in a category."""
 
@@ -69,6 +83,7 @@ class RunReport(BaseModel):
     counts: Counts
     media: dict[str, int] = Field(default_factory=dict)
     tasks: dict[str, TaskCounts] = Field(default_factory=dict)
+    text_layer: dict[str, TextLayerCounts] = Field(default_factory=dict)
     faults: tuple[FaultCounts, ...] = ()
     files: int = 0
     stopped: str | None = Field(None, description="Why the run ended before its list did.")
@@ -139,6 +154,15 @@ class RunReport(BaseModel):
                     f"{task.seconds / task.answers:.2f}" if task.answers else "-",
                 )
             tables.append(tasks)
+        if self.text_layer:
+            held = Table(
+                *("task", "pages", "not read", "characters", "wrong"),
+                title="read by eye, against the pages' own text",
+            )
+            for name, found in sorted(self.text_layer.items()):
+                wrong = "-" if found.cer is None else f"{found.cer:.2%}"
+                held.add_row(name, str(found.pages), str(found.not_read), str(found.characters), wrong)
+            tables.append(held)
         if self.faults:
             faults = Table("rows", "status", "stage", "category", title="not answered")
             for fault in sorted(self.faults, key=lambda fault: -fault.rows):

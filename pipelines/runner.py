@@ -23,7 +23,7 @@ from pipelines.lease import Lease
 from pipelines.occupancy import refuse_foreign_output
 from pipelines.plan import Plan, make_plan
 from pipelines.progress import Progress
-from pipelines.report import Counts, FaultCounts, RunReport, TaskCounts
+from pipelines.report import Counts, FaultCounts, RunReport, TaskCounts, TextLayerCounts
 from pipelines.sources import open_source
 from pipelines.sweep import sweep
 from pipelines.tally import Tally
@@ -273,6 +273,12 @@ def _report(plan: Plan, stream: Stream, found: Audit, started: datetime, seconds
                 seconds=round(tally.seconds[name], 3),
             )
             for name, task in tally.tasks.items()
+        },
+        text_layer={
+            name: TextLayerCounts(
+                **held, cer=held["errors"] / max(1, held["characters"]) if held["pages"] else None
+            )
+            for name, held in tally.held.items()
         },
         faults=tuple(
             FaultCounts(status=status, stage=stage, category=category, rows=rows)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from schemas.rows import Status
-from workers.tally import TOKENS
+from workers.tally import HELD, TOKENS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +34,7 @@ class Tally:
         self.media: Counter[str] = Counter()
         self.tasks: dict[str, Counter[str]] = {}
         self.seconds: Counter[str] = Counter()
+        self.held: dict[str, Counter[str]] = {}
         self.faults: Counter[tuple[str, str, str]] = Counter()
         self._pending: dict[str, Pending] = {}
 
@@ -51,6 +52,8 @@ class Tally:
             counts = self.tasks.setdefault(row["task"], Counter())
             counts.update({name: row[name] for name in ("answers", "invalid", *TOKENS)})
             self.seconds[row["task"]] += row["seconds"]
+            if row["pages"] or row["not_read"]:
+                self.held.setdefault(row["task"], Counter()).update({name: row[name] for name in HELD})
         for row in totals["faults"]:
             self.faults[row["status"], row["stage"] or "", row["category"] or ""] += row["count_all"]
 

@@ -99,6 +99,13 @@ class PageOptions(Options):
         description="image draws every page, text sends a page's own text layer, auto the text where it can "
         "be trusted.",
     )
+    checked_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Of the pages that auto shows as text, the share that ocr reads by eye as well, to tell "
+        "how far off it is; a page that is drawn costs no question. 0: no page is held against its text.",
+    )
     image_size: int | None = Field(
         None, ge=32, le=4096, description="Longest side shown; the model's own if not set."
     )

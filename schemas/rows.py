@@ -121,6 +121,8 @@ PARTS = pa.schema(
         pa.field("content", pa.large_binary()),
         pa.field("content_hash", pa.string()),
         pa.field("page_text", pa.large_string()),
+        pa.field("text_trusted", pa.bool_()),
+        pa.field("checked_content", pa.large_binary()),
         pa.field("document_metadata", pa.string()),
         pa.field("kept", KEPT),
     ]
@@ -130,7 +132,9 @@ resolution, or 16 kHz mono float32 samples. A page without it is shown as its `p
 without it is one in which nobody speaks, and is answered without a model. A row with `status` set is
 already an outcome and passes the engines untouched. `expected` is how many answers the whole document
 owes, `settled` how many of them this row settles by itself. `kept` names the tasks whose answer about
-this part the output already holds."""
+this part the output already holds. `text_trusted` is whether `page_text` says what the page shows, null where
+nobody asked; `checked_content` is a page that is shown as text as it looks, where it is to be read by eye as
+well: JPEG bytes, none of them if it could not be drawn."""
 
 ANSWER = pa.schema(
     [
@@ -150,6 +154,7 @@ ANSWER = pa.schema(
         pa.field("seconds", pa.float64()),
         pa.field("queue_seconds", pa.float64()),
         pa.field("generation_seconds", pa.float64()),
+        pa.field("text_layer_cer", pa.float64()),
         pa.field("model", pa.string()),
         pa.field("model_revision", pa.string()),
         pa.field("document_metadata", pa.string()),
@@ -162,7 +167,23 @@ has what holds, `invalid_fields` the JSON pointers of what does not, and `text` 
 `cached_tokens` of the prompt's were found in the engine's prefix cache. `mean_logprob` is the mean natural
 log-probability of the output tokens, and `confidence` its exponential. `seconds` is the time of the try
 that was kept, from its entry into the engine; `queue_seconds` and `generation_seconds` are the engine's
-own figures of it, before and after it was first scheduled, where it tells them."""
+own figures of it, before and after it was first scheduled, where it tells them.
+
+`text_layer_cer` is the character error rate of a page read by eye against its own text layer, where that
+can be trusted: of this answer, or, where the page was shown as text, of one that was asked for to know it."""
+
+TEXT_LAYER_CHECK = pa.struct(
+    [
+        pa.field("errors", pa.int64()),
+        pa.field("length", pa.int64()),
+        pa.field("prompt_tokens", pa.int64()),
+        pa.field("cached_tokens", pa.int64()),
+        pa.field("output_tokens", pa.int64()),
+        pa.field("seconds", pa.float64()),
+    ]
+)
+"""What `text_layer_cer` is made of, for the report: characters that are wrong and those of the text layer,
+null where the page was to be read by eye and was not; and what it cost, where that was asked besides."""
 
 RUN = pa.schema([pa.field("run_id", pa.string()), pa.field("answered_at", pa.timestamp("us", tz="UTC"))])
 
@@ -174,6 +195,7 @@ OUTCOMES = pa.schema(
         pa.field("expected", pa.int32(), nullable=False),
         pa.field("settled", pa.int32(), nullable=False),
         *ANSWER,
+        pa.field("text_layer_check", TEXT_LAYER_CHECK),
         pa.field("error", ERROR),
         *RUN,
     ]

@@ -127,7 +127,7 @@ class Expand:
         for fetched in self._fetcher.stream(documents_of(documents)):
             for row in self._named(fetched) if suspect else self._rows(fetched):
                 rows.append(row)
-                size += len(row.get("content") or b"")
+                size += len(row.get("content") or b"") + len(row.get("checked_content") or b"")
                 failed += row.get("status") is Status.ERROR and "parts_total" not in row
                 if size >= TABLE_BYTES:
                     yield table_of(rows, attributes)
@@ -247,9 +247,10 @@ class Expand:
         if self._guard is None:
             self._guard = Guard(limits.expand_seconds, limits.expand_bytes, answers=(Opened, Part))
         libraries = _member(work.expander).libraries
-        path = work.folder / DOCUMENT
+        path, named = work.folder / DOCUMENT, f"{work.document.document_id}/{work.document.version}"
+        options = self._options.model_copy(update={"document": named})
         return self._guard.stream(
-            libraries, expand, work.expander, path, work.folder, self._options, limits, **span
+            libraries, expand, work.expander, path, work.folder, options, limits, **span
         )
 
 

@@ -27,6 +27,7 @@ from schemas.errors import (
 from schemas.ids import digest
 from schemas.rows import IDENTITY, PART_FACTS, PartKind, Status, data_column, error_value
 from workers.answers import borrowed, recorded, silent
+from workers.by_eye import as_it_looks, held
 from workers.condense import condensed
 from workers.engines import EngineConfig, Media, Response
 from workers.prompt import Ask, Part, Rung, build
@@ -162,9 +163,25 @@ class Infer:
                 outcome = await condensed(part, ask.room, climb)
         except Draining:
             return None
+        if ask.task.copies and part.trusted and outcome["status"] is Status.RECORD:
+            outcome |= await self._by_eye(ask, part, outcome, suspect=suspect)
         if outcome.get("data") is not None:
             outcome[data_column(ask.task.name)] = outcome.pop("data")
         return common | outcome
+
+    async def _by_eye(
+        self, ask: Ask, part: Part, outcome: dict[str, Any], *, suspect: bool
+    ) -> dict[str, Any]:
+        """How far a page read by eye is from its own text; a page shown as text is asked about once more."""
+        if part.media is not None:
+            return await held(outcome, part.text, besides=False)
+        if part.checked is None:
+            return {}
+        try:
+            seen = await self._climb(ask, as_it_looks(part), suspect=suspect) if part.checked.content else {}
+        except Draining:
+            return {}  # the answer itself is there
+        return await held(seen, part.text, besides=True)
 
     async def _climb(self, ask: Ask, part: Part, *, suspect: bool) -> dict[str, Any]:
         """The ladder: the same question hotter, or with more room; then the page's own text; then an error.
@@ -258,16 +275,20 @@ def _parts(table: pa.Table, *, filled_in: bool) -> Iterator[Part | None]:
         "content_hash",
         "page_text",
         "status",
+        "text_trusted",
+        "checked_content",
     )
     rows = zip(*(table[name].to_pylist() for name in names), strict=True)
     for row, names_kept, known in zip(rows, kept, columns, strict=True):
-        document, version, index, kind, content, content_hash, text, status = row
+        document, version, index, kind, content, content_hash, text, status, trusted, looks = row
         if status is not None:
             yield None
             continue
         media = None if content is None else Media(PartKind(kind), content, content_hash)
         identity = f"{document}/{version}/{index}"
-        yield Part(identity, media, text, PartKind(kind), frozenset(names_kept or ()), known)
+        checked = None if looks is None else Media(PartKind(kind), looks, digest(looks))
+        kept_names = frozenset(names_kept or ())
+        yield Part(identity, media, text, PartKind(kind), kept_names, known, bool(trusted), checked)
 
 
 def _columns(table: pa.Table) -> list[dict[str, str]]:

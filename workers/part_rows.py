@@ -89,6 +89,8 @@ def part_rows(base: Row, part: Part, work: Work) -> Iterator[Row]:
             "content": part.content or None,
             "content_hash": digest(part.content) if part.content else None,
             "page_text": part.text,
+            "text_trusted": part.trusted,
+            "checked_content": part.checked,
             "kept": kept or None,
         }
         return

@@ -34,7 +34,8 @@ VALUE_CHARACTERS = 500
 @dataclass(frozen=True, slots=True)
 class Part:
     """One part to ask about. `identity` is document, version and part, as one string; without `media` it is
-    shown as its `text`; `columns` are what a prompt may fill in."""
+    shown as its `text`; `columns` are what a prompt may fill in. `trusted` is whether a page's `text` says
+    what it shows, and `checked` what such a page looks like, if it is to be read by eye as well."""
 
     identity: str
     media: Media | None
@@ -42,6 +43,8 @@ class Part:
     kind: PartKind
     kept: frozenset[str] = frozenset()
     columns: Mapping[str, str] = field(default_factory=dict)
+    trusted: bool = False
+    checked: Media | None = None
 
     @property
     def silent(self) -> bool:

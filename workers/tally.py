@@ -7,9 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.rows import Status
+from schemas.rows import TEXT_LAYER_CHECK, Status
 
 TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
+HELD = ("pages", "not_read", "errors", "characters")
+"""Of pages held against their text layer, `pages` were read by eye, with `errors` in so many `characters`."""
+CHECKS = (*HELD, *(f"check_{name}" for name in (*TOKENS, "seconds")))
 TALLY = pa.schema(
     [
         pa.field("document_id", pa.string()),
@@ -39,16 +42,17 @@ def summarise(outcomes: pa.Table) -> pa.Table:
 
 
 def totals(outcomes: pa.Table) -> dict[str, Any]:
-    """What the report counts, as plain numbers: answers and tokens per task, failures per category."""
+    """What the report counts, as plain numbers: answers, tokens and how pages were read per task, failures
+    per category. What was asked to hold a page against its text layer is part of what the task cost."""
     answers = outcomes.filter(
         pc.is_in(outcomes["status"], pa.array([Status.RECORD.value, Status.KEPT.value]))
     )
     off = pc.fill_null(pc.invert(answers["valid"]), False).cast(pa.int64())
-    per_task = (
-        answers.append_column("off", off)
-        .group_by("task")
-        .aggregate([(name, "sum") for name in ("settled", "off", *TOKENS, "seconds")])
-    )
+    answers = answers.append_column("off", off)
+    for name, column in _checks(answers["text_layer_check"]).items():
+        answers = answers.append_column(name, column)
+    summed = ("settled", "off", *TOKENS, "seconds", *CHECKS)
+    per_task = answers.group_by("task").aggregate([(name, "sum") for name in summed])
     faults = outcomes.filter(
         pc.is_in(outcomes["status"], pa.array([Status.ERROR.value, Status.FILTERED.value]))
     )
@@ -65,10 +69,27 @@ def totals(outcomes: pa.Table) -> dict[str, Any]:
                 "task": row["task"],
                 "answers": row["settled_sum"],
                 "invalid": row["off_sum"] or 0,
-                **{name: row[f"{name}_sum"] or 0 for name in TOKENS},
-                "seconds": row["seconds_sum"] or 0.0,
+                **{name: _cost(row, name) for name in (*TOKENS, "seconds")},
+                **{name: row[f"{name}_sum"] or 0 for name in HELD},
             }
             for row in per_task.to_pylist()
         ],
         "faults": flat.group_by(["status", "stage", "category"]).aggregate([([], "count_all")]).to_pylist(),
     }
+
+
+def _checks(checks: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
+    """CHECKS, of a column of `TEXT_LAYER_CHECK`."""
+    flat = {name: pc.struct_field(checks, name) for name in TEXT_LAYER_CHECK.names}
+    read = pc.is_valid(flat["errors"])
+    return {
+        "pages": read.cast(pa.int64()),
+        "not_read": pc.and_not(pc.is_valid(checks), read).cast(pa.int64()),
+        "errors": flat["errors"],
+        "characters": flat["length"],
+        **{f"check_{name}": flat[name] for name in (*TOKENS, "seconds")},
+    }
+
+
+def _cost(row: dict[str, Any], name: str) -> Any:
+    return (row[f"{name}_sum"] or 0) + (row[f"check_{name}_sum"] or 0)

@@ -47,6 +47,8 @@ class Task(BaseModel):
         may_be_empty: whether no words at all are an answer.
         transcript: whether its answers about a recording are the words in it, one after the other.
         merged: whether `documents/` has one typed answer made of those about a document's parts.
+        copies: whether its answer about a page is the words on it and no others, so that a text layer that
+            can be trusted is what it should have said.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +60,7 @@ class Task(BaseModel):
     may_be_empty: ClassVar[bool] = False
     transcript: ClassVar[bool] = False
     merged: ClassVar[bool] = False
+    copies: ClassVar[bool] = False
 
     name: str = Field("", description="Folder of its records, task=<name>; the task's own name if not given.")
     prompt: str | None = Field(None, description="Asked instead of the task's own question.")

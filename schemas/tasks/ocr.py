@@ -12,6 +12,7 @@ class Ocr(Task):
     kind = "ocr"
     parts = frozenset({PartKind.PAGE, PartKind.IMAGE})
     may_be_empty = True
+    copies = True
 
     max_tokens: int = 2048
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.evaluate import evaluate
 from pipelines.report import EXIT_DONE
 from schemas.rows import records_schema
 from tests.fixtures.runs import FRESH, MainRun, RunJob
@@ -49,6 +50,15 @@ def test_the_counts_are_written_down(main_run: MainRun) -> None:
 def test_pages_are_read_by_eye_not_from_their_text_layer(main_run: MainRun) -> None:
     rows = main_run.table("records/task=ocr").to_pylist()
     assert {row["text_source"] for row in rows} == {"model"}
+
+
+def test_how_well_they_are_read_is_in_the_report_as_evaluate_has_it(main_run: MainRun) -> None:
+    held = main_run.report.text_layer["ocr"]
+    judged = evaluate(main_run.report.output, "text-layer", main_run.job, sample=1_000).tasks["ocr"]
+    assert (held.pages, held.not_read) == (judged.references, 0) and held.pages > 20
+    assert held.cer == judged.scores["cer"] < 0.02
+    rates = [row["text_layer_cer"] for row in main_run.table("records/task=ocr").to_pylist()]
+    assert len(rates) - rates.count(None) == held.pages
 
 
 def test_every_part_of_every_document_has_one_answer_per_task(main_run: MainRun) -> None:

@@ -53,7 +53,7 @@ def report(run_job: RunJob, tmp_path_factory: pytest.TempPathFactory) -> RunRepo
             language="French",
             models={"vision": "google/gemma-3-4b-it", "audio": "google/gemma-3n-E2B-it"},
             engine={"kind": "fault", "options": {"refuse": 0.05}},
-            expand={"pages": "auto", "passwords": [PASSWORD]},
+            expand={"pages": "auto", "checked_share": 1, "passwords": [PASSWORD]},
             limits={"failed_share": 0.2},
         )
     )
@@ -109,6 +109,15 @@ def test_silence_has_no_words_and_no_label(report: RunReport) -> None:
 def test_pages_whose_text_can_be_trusted_are_shown_as_text(report: RunReport) -> None:
     shown = rows(report, "ocr", "DISTINCT shown, part_kind")
     assert ("text", "page") in shown and ("image", "page") in shown and ("image", "image") in shown
+
+
+def test_and_are_read_by_eye_as_well_as_many_as_the_job_says(report: RunReport) -> None:
+    held = report.text_layer["ocr"]
+    rates = rows(report, "ocr", "text_layer_cer", "text_layer_cer IS NOT NULL AND shown = 'text'")
+    assert 0 < len(rates) <= held.pages
+    trusted = rows(report, "ocr", "uri", "shown = 'text' OR text_layer_cer IS NOT NULL")
+    assert held.pages + held.not_read >= len(trusted)
+    assert set(report.text_layer) == {"ocr"}
 
 
 def test_the_second_run_asks_only_what_failed(run_job: RunJob, report: RunReport) -> None:

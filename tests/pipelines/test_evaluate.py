@@ -244,13 +244,14 @@ def test_a_wrong_flag_is_told(output: str, tmp_path: Path, flags: list[str], wor
     assert "Traceback" not in done.stderr
 
 
-def test_a_missing_library_names_the_extra(output: str, tmp_path: Path) -> None:
-    (tmp_path / "truth.jsonl").write_bytes(jsonl(WANTED))
-    code = "import sys; sys.modules['jiwer'] = None; from pipelines.cli import main; main()"
+def test_a_missing_library_names_the_extra(tmp_path: Path) -> None:
+    output = write(normalise(str(tmp_path / "out")), [answer("a.pdf", "translate", "Rechnung 17")])
+    (tmp_path / "truth.jsonl").write_bytes(jsonl([{"uri": "a.pdf", "part_index": 0, "text": "Rechnung"}]))
+    code = "import sys; sys.modules['sacrebleu'] = None; from pipelines.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "evaluate", output, "--references", str(tmp_path / "truth.jsonl")],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 2 and "gemstream[evaluate]" in done.stderr and "jiwer" in done.stderr
+    assert done.returncode == 2 and "gemstream[evaluate]" in done.stderr and "sacrebleu" in done.stderr

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 
 class ExpandOptions(BaseModel):
-    """How documents become parts. All of it but the passwords is part of the fingerprint, and what is
+    """How documents become parts. All of it but what is `UNSEEN` is part of the fingerprint, and what is
     null is not: it says nothing about that lane."""
+
+    UNSEEN: ClassVar[set[str]] = {"passwords", "checked_share", "document"}
+    """What changes nothing that an answer is made of."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,6 +37,10 @@ class ExpandOptions(BaseModel):
     )
     pages: Pages = Field(Pages.IMAGE, description="How the pages of a PDF are shown.")
     text_characters: int = Field(0, ge=0, description="Of a page shown as text; a longer one is drawn.")
+    checked_share: float = Field(
+        0, ge=0, le=1, description="Of the pages that auto shows as text, those drawn too; 0: none is judged."
+    )
+    document: str = Field("", description="Id and version of the one at hand, by which its pages draw lots.")
     jpeg_quality: int = Field(90, ge=30, le=100, description="Quality of the JPEG that carries it.")
     segment_seconds: float = Field(30.0, ge=1.0, le=30.0, description="Longest audio segment.")
     segmentation: int | None = Field(None, description="Version of how recordings become segments.")
@@ -57,7 +64,8 @@ class Opened:
 @dataclass(frozen=True, slots=True)
 class Part:
     """One thing a model call sees; or, with `error`, why this one part cannot be shown; or, with neither
-    that nor `content`, a recording in which nobody speaks."""
+    that nor `content`, a recording in which nobody speaks. `trusted` and `checked` are what PARTS calls
+    `text_trusted` and `checked_content`."""
 
     index: int
     content: bytes = b""
@@ -67,6 +75,8 @@ class Part:
     start_seconds: float | None = None
     end_seconds: float | None = None
     text: str | None = None
+    trusted: bool | None = None
+    checked: bytes | None = None
     error: GemstreamError | None = None
 
 

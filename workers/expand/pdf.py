@@ -12,7 +12,7 @@ from schemas.errors import CorruptDocument, EncryptedDocument, GemstreamError, L
 from schemas.rows import Pages, PartKind
 from workers.expand import ExpandOptions, Opened, Part
 from workers.guard import REFUSED_MEMORY
-from workers.text_layer import is_trustworthy
+from workers.text_layer import is_checked, is_trustworthy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +147,10 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
         page = document.load_page(index)
         width, height = float(page.rect.width), float(page.rect.height)
         text = _clean(page.get_text()).strip("\n ")
-        content = b"" if _as_text(page, text, options) else _drawn(page, text, options, limits)
+        trusted = _trusted(page, text, options)
+        as_text = _as_text(page, text, bool(trusted), options)
+        content = b"" if as_text else _drawn(page, text, options, limits)
+        checked = _checked(page, text, options, limits) if as_text and trusted else None
     except GemstreamError as error:
         return Part(index, error=error)
     except pymupdf.mupdf.FzErrorSystem as error:
@@ -162,7 +165,40 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
         height=round(height),
         rotation=int(page.rotation),
         text=text or None,
+        trusted=trusted,
+        checked=checked,
     )
+
+
+def _trusted(page: Any, text: str, options: ExpandOptions) -> bool | None:
+    """Whether the page's text says what it shows; None where nobody asks.
+
+    Its cost, of 64 pages of real files: 1.5 ms in the median, beside 14 to read and draw one.
+    """
+    import pymupdf
+
+    asked = options.pages is Pages.AUTO or (options.pages is Pages.IMAGE and options.checked_share > 0)
+    if not (asked and text):
+        return None
+    try:
+        return is_trustworthy(text, _pictured(page))
+    except pymupdf.mupdf.FzErrorSystem:
+        raise
+    except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
+        # Its pictures cannot be counted; whether it can be drawn is for the drawing to say.
+        return False
+
+
+def _checked(page: Any, text: str, options: ExpandOptions, limits: Limits) -> bytes | None:
+    """A page that is shown as text as it looks, if it is drawn to be read by eye; empty if it cannot be."""
+    import pymupdf
+
+    if not is_checked(options.document, page.number, options.checked_share):
+        return None
+    try:
+        return _drawn(page, text, options, limits)
+    except (GemstreamError, MemoryError, pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
+        return b""
 
 
 def _drawn(page: Any, text: str, options: ExpandOptions, limits: Limits) -> bytes:
@@ -174,7 +210,7 @@ def _drawn(page: Any, text: str, options: ExpandOptions, limits: Limits) -> byte
     return _jpeg(picture, options)
 
 
-def _as_text(page: Any, text: str, options: ExpandOptions) -> bool:
+def _as_text(page: Any, text: str, trusted: bool, options: ExpandOptions) -> bool:
     """Whether a page is shown by its text layer.
 
     Raises:
@@ -183,7 +219,7 @@ def _as_text(page: Any, text: str, options: ExpandOptions) -> bool:
     if options.pages is Pages.IMAGE:
         return False
     if options.pages is Pages.AUTO:
-        return len(text) <= options.text_characters and is_trustworthy(text, _pictured(page))
+        return len(text) <= options.text_characters and trusted
     if not text:
         raise NoText(f"page {page.number + 1} has no text layer; set expand.pages to auto or image")
     if len(text) > options.text_characters:

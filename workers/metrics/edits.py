@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from workers.metrics import Scores, library
 from workers.metrics.texts import Texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from workers.metrics import Scores
 
 RATES = {"cer": "process_characters", "wer": "process_words"}
 
@@ -20,14 +24,23 @@ class Edits(Texts):
 
     leads: ClassVar[str] = "cer"
     rising: ClassVar[bool] = False
-    library: ClassVar[str] = "jiwer"
+    library: ClassVar[str] = ""
 
     def count(self, expected: str, answer: Any) -> Counter[Any]:
         """Errors and length, of characters and of words."""
-        jiwer, said = library("jiwer"), self.read(answer)
+        return self._counted(expected, answer, RATES)
+
+    def characters(self, expected: str, answer: Any) -> Counter[Any]:
+        """Of characters alone."""
+        return self._counted(expected, answer, ["cer"])
+
+    def _counted(self, expected: str, answer: Any, rates: Iterable[str]) -> Counter[Any]:
+        import jiwer
+
+        said = self.read(answer)
         counts: Counter[Any] = Counter()
-        for rate, process in RATES.items():
-            found = getattr(jiwer, process)(expected, said)
+        for rate in rates:
+            found = getattr(jiwer, RATES[rate])(expected, said)
             wrong = found.substitutions + found.deletions
             counts[rate, "errors"] = wrong + found.insertions
             counts[rate, "length"] = wrong + found.hits

@@ -7,13 +7,13 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from workers.metrics import Scores, library
-
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
+
+    from workers.metrics import Scores
 
 BULLETS = re.compile(r"^[ \t]*[•◦▪‣●○■□–·][ \t]+", re.MULTILINE)
 """What a PDF's text layer has where Markdown has `-`."""
@@ -70,7 +70,9 @@ def plain(text: str, fold: bool = False) -> str:
 
 @cache
 def _reader() -> Any:
-    return library("markdown_it").MarkdownIt("commonmark").enable("table")
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark").enable("table")
 
 
 def _pieces(tokens: list[Any]) -> Iterator[str]:
