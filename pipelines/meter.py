@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ray.actor import ActorHandle
 
 
@@ -15,12 +17,18 @@ class MeterActor:
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._draining = False
 
     def add(self, stage: str, done: int, failed: int) -> None:
         """Add a stage's counts."""
         self._counts[stage, "done"] += done
         self._counts[stage, "failed"] += failed
+
+    def spent(self, stage: str, seconds: Mapping[str, float]) -> None:
+        """Add a worker's seconds by state."""
+        for state, count in seconds.items():
+            self._seconds[stage, state] += count
 
     def drain(self) -> None:
         """From now on nothing more is begun."""
@@ -34,6 +42,10 @@ class MeterActor:
         """Counts by (stage, "done" | "failed")."""
         return dict(self._counts)
 
+    def times(self) -> dict[tuple[str, str], float]:
+        """Seconds by (stage, state)."""
+        return dict(self._seconds)
+
 
 @dataclass(frozen=True)
 class MeterHandle:
@@ -44,6 +56,10 @@ class MeterHandle:
     def add(self, stage: str, done: int = 0, failed: int = 0) -> None:
         """Count work that a stage has finished."""
         self.actor.add.remote(stage, done, failed)
+
+    def spent(self, stage: str, seconds: Mapping[str, float]) -> None:
+        """Add what one worker of a stage did with its time."""
+        self.actor.spent.remote(stage, dict(seconds))
 
     def draining(self) -> bool:
         """See `workers.meter.Meter`."""

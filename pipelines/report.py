@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.verdict import Bottleneck
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -85,6 +87,7 @@ class RunReport(BaseModel):
     tasks: dict[str, TaskCounts] = Field(default_factory=dict)
     text_layer: dict[str, TextLayerCounts] = Field(default_factory=dict)
     faults: tuple[FaultCounts, ...] = ()
+    bottleneck: Bottleneck = Bottleneck()
     files: int = 0
     stopped: str | None = Field(None, description="Why the run ended before its list did.")
     unsettled: tuple[str, ...] = Field((), description="Documents that still owe answers, by URI.")
@@ -168,4 +171,6 @@ class RunReport(BaseModel):
             for fault in sorted(self.faults, key=lambda fault: -fault.rows):
                 faults.add_row(str(fault.rows), fault.status, fault.stage, fault.category)
             tables.append(faults)
+        if self.bottleneck.sentence:
+            tables.append(f"held up by {self.bottleneck.sentence}")
         return Group(*tables)

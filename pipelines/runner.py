@@ -27,6 +27,7 @@ from pipelines.report import Counts, FaultCounts, RunReport, TaskCounts, TextLay
 from pipelines.sources import open_source
 from pipelines.sweep import sweep
 from pipelines.tally import Tally
+from pipelines.verdict import Bottleneck, Timeline, judge
 from pipelines.whole import due
 from schemas.errors import Interrupted
 from workers.storage.factory import join, open_storage
@@ -125,7 +126,9 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
         stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
     found = settle(plan, listed)
     seconds = time.monotonic() - began
-    report = _report(plan, stream, found, started, seconds)
+    times = ray.get(meter.times.remote())
+    held_up = judge(times, stream.timeline, sizing.expand_workers, sizing.engine_replicas[1])
+    report = _report(plan, stream, found, started, seconds, held_up)
     _write(plan, "report.json", report.model_dump_json(indent=2))
     # Last: a run with counts is a run that ended.
     _write(plan, "counts.json", json.dumps(report.counts.model_dump(), indent=2))
@@ -149,6 +152,8 @@ class Stream:
         self._plan, self._console, self._lease = plan, console, lease
         self._feed, self._meter = feed, meter
         self.progress = Progress(console)
+        self.timeline = Timeline()
+        self._began = time.monotonic()
         self.tally = Tally()
         self.files = self.written = 0
         self.stopped: str | None = None
@@ -200,7 +205,10 @@ class Stream:
         import ray
 
         listed: Listed
-        listed, counts = ray.get([self._feed.progress.remote(), self._meter.read.remote()])
+        listed, counts, times = ray.get(
+            [self._feed.progress.remote(), self._meter.read.remote(), self._meter.times.remote()]
+        )
+        self.timeline.add(time.monotonic() - self._began, times)
         share = self.tally.failed_share(listed.skipped)
         if self.stopped is None and self.tally.done >= JUDGED and share > self._plan.job.limits.failed_share:
             self.stopped = f"{share:.0%} of the documents failed (limits.failed_share)"
@@ -256,7 +264,9 @@ def _settle(plan: Plan, listed: pa.Table) -> Audit:
     return found
 
 
-def _report(plan: Plan, stream: Stream, found: Audit, started: datetime, seconds: float) -> RunReport:
+def _report(
+    plan: Plan, stream: Stream, found: Audit, started: datetime, seconds: float, held_up: Bottleneck
+) -> RunReport:
     tally, stopped = stream.tally, stream.stopped
     counts = Counts(listed=found.counts.total() + len(found.missing), **found.counts)
     known = counts.listed - counts.filtered
@@ -284,6 +294,7 @@ def _report(plan: Plan, stream: Stream, found: Audit, started: datetime, seconds
             FaultCounts(status=status, stage=stage, category=category, rows=rows)
             for (status, stage, category), rows in tally.faults.items()
         ),
+        bottleneck=held_up,
         files=stream.files,
         stopped=stopped,
         unsettled=found.missing if stopped is None else (),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.errors import CorruptDocument, GemstreamError, ParserCrashed
 from schemas.ids import digest
 from schemas.rows import Status, error_value
+from workers.clock import Clock
 from workers.expand import Expander, ExpandOptions, Opened, Part
 from workers.fetch import DOCUMENT, Fetched, Fetcher, documents_of
 from workers.guard import Guard
@@ -113,9 +114,11 @@ class Expand:
         self._journal = journal
         self._guard: Guard | None = None
         self._fetcher: Fetcher | None = None
+        self._clock = Clock()
 
     def __call__(self, documents: pa.Table) -> Iterator[pa.Table]:
         """DOCUMENTS to PARTS, in order; `attributes` pass through, `kept` is handed on part by part."""
+        self._clock.turn("working")
         if self._fetcher is None:
             self._fetcher = Fetcher(self._storage, self._limits, lambda sniffed: bool(self._asked(sniffed)))
         names = documents.column_names
@@ -124,20 +127,39 @@ class Expand:
         size = failed = 0
         name = digest("table", *documents["document_id"].to_pylist())
         suspect = self._journal is not None and self._journal.begin(name) > 0
-        for fetched in self._fetcher.stream(documents_of(documents)):
+        for fetched in self._turning("fetching", self._fetcher.stream(documents_of(documents))):
             for row in self._named(fetched) if suspect else self._rows(fetched):
                 rows.append(row)
                 size += len(row.get("content") or b"") + len(row.get("checked_content") or b"")
                 failed += row.get("status") is Status.ERROR and "parts_total" not in row
                 if size >= TABLE_BYTES:
-                    yield table_of(rows, attributes)
+                    yield from self._handed(table_of(rows, attributes))
                     rows, size = [], 0
         if self._meter is not None:
             self._meter.add("expand", done=len(documents) - failed, failed=failed)
         if self._journal is not None:
             self._journal.end(name)
         if rows or not len(documents):
-            yield table_of(rows, attributes)
+            yield from self._handed(table_of(rows, attributes))
+        self._clock.turn("waiting")
+        if self._meter is not None:
+            self._meter.spent("expand", self._clock.take())
+
+    def _handed(self, parts: pa.Table) -> Iterator[pa.Table]:
+        """Parts on their way: whoever takes them may take their time."""
+        self._clock.turn("handing")
+        yield parts
+        self._clock.turn("working")
+
+    def _turning(self, state: str, fetched: Iterator[Fetched]) -> Iterator[Fetched]:
+        """What comes, and in this state until it does."""
+        while True:
+            self._clock.turn(state)
+            document = next(fetched, None)
+            self._clock.turn("working")
+            if document is None:
+                return
+            yield document
 
     def close(self) -> None:
         """End the child process, remove what was fetched. Closing twice is fine."""

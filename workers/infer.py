@@ -28,6 +28,7 @@ from schemas.ids import digest
 from schemas.rows import IDENTITY, PART_FACTS, PartKind, Status, data_column, error_value
 from workers.answers import borrowed, recorded, silent
 from workers.by_eye import as_it_looks, held
+from workers.clock import Places
 from workers.condense import condensed
 from workers.engines import EngineConfig, Media, Response
 from workers.prompt import Ask, Part, Rung, build
@@ -82,8 +83,9 @@ class Infer:
         # Half as many again as decode together, so that a finished row's place is never empty.
         places = recipe.config.max_num_seqs + recipe.config.max_num_seqs // 2
         limits = recipe.limits
+        self._places = Places(recipe.config.max_num_seqs)
         self._supervisor = Supervisor(
-            engine, places, limits.request_seconds, limits.heartbeat_seconds, journal
+            engine, places, limits.request_seconds, limits.heartbeat_seconds, journal, self._places
         )
         self._watchdog = Watchdog(limits.heartbeat_seconds)
 
@@ -115,6 +117,7 @@ class Infer:
         if self._meter is not None:
             failed = sum(answer["status"] is Status.ERROR for answer in answers)
             self._meter.add("infer", done=len(answers) - failed, failed=failed)
+            self._meter.spent("infer", self._places.take())
         tables = [self._passed(parts.take(pa.array(settled, pa.int64())))]
         if answers:
             tables.append(self._answered(parts.take(sources), answers))
@@ -135,8 +138,10 @@ class Infer:
     async def _listen(self) -> None:
         while True:
             self._watchdog.feed()
-            if self._meter is not None and not self._supervisor.draining:
-                self._supervisor.draining = await asyncio.to_thread(self._meter.draining)
+            if self._meter is not None:
+                self._meter.spent("infer", self._places.take())
+                if not self._supervisor.draining:
+                    self._supervisor.draining = await asyncio.to_thread(self._meter.draining)
             await asyncio.sleep(LISTEN_SECONDS)
 
     def close(self) -> None:

@@ -3,7 +3,10 @@ reaches it."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Meter(Protocol):
@@ -11,6 +14,10 @@ class Meter(Protocol):
 
     def add(self, stage: str, done: int = 0, failed: int = 0) -> None:
         """Count work that a stage has finished, once per table; never blocks, never fails the stage."""
+        ...
+
+    def spent(self, stage: str, seconds: Mapping[str, float]) -> None:
+        """Add what one worker of a stage did with its time, by state (`workers.clock`); never blocks."""
         ...
 
     def draining(self) -> bool:

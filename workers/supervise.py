@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from schemas.errors import Draining, EngineAway, EngineUnavailable, PoisonRequest, RequestTimeout
+from workers.clock import Places
 from workers.journal import MAX_DEATHS
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Supervisor:
         request_seconds: wall seconds one request may take, its wait for a place excluded.
         heartbeat_seconds: wall seconds the engine may take no step while a request is in flight.
         journal: where suspects are named, in case the next one takes this very process down.
+        places: told what goes in and comes out.
     """
 
     def __init__(
@@ -93,8 +95,10 @@ class Supervisor:
         request_seconds: float,
         heartbeat_seconds: float = math.inf,
         journal: Journal | None = None,
+        places: Places | None = None,
     ) -> None:
         self._journal = journal
+        self._taken = places or Places(concurrency)
         self._engine = engine
         self._seconds = request_seconds
         self._heartbeat = heartbeat_seconds
@@ -187,10 +191,12 @@ class Supervisor:
     async def _timed(self, request: Request) -> Response:
         began = time.monotonic()
         asking = asyncio.ensure_future(self._engine.generate(request))
+        self._taken.enter()
         try:
             while not asking.done():
                 await asyncio.wait({asking}, timeout=self._patience(request, began))
         finally:
+            self._taken.leave()
             asking.cancel()  # of one that is done, nothing
         return replace(asking.result(), seconds=time.monotonic() - began)
 
@@ -228,7 +234,7 @@ class Supervisor:
         """
         async with self._reviving:
             if not self._started:
-                await asyncio.to_thread(self._engine.start)
+                await self._start()
                 self._started = True
             if self._given_up is not None:
                 raise self._given_up
@@ -236,12 +242,17 @@ class Supervisor:
                 return
             self._idle_restarts += 1
             await asyncio.to_thread(self._engine.close)
-            await asyncio.to_thread(self._engine.start)
+            await self._start()
             self._epoch += 1
             if self._idle_restarts > MAX_RESTARTS_IDLE:
                 await self._prove(self._fault)
             self._fault = None
             self._last_answer = time.monotonic()
+
+    async def _start(self) -> None:
+        self._taken.loading()
+        await asyncio.to_thread(self._engine.start)
+        self._taken.ready()
 
     async def _prove(self, fault: EngineUnavailable) -> None:
         """Tell an engine that is broken from requests that break it, by one that it has answered before.

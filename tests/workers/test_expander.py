@@ -311,12 +311,16 @@ def test_a_failed_part_settles_what_is_not_kept(stage, tmp_path):
     ]  # fmt: skip
 
 
-def test_the_meter_counts_each_document_once(tmp_path):
-    counted = []
+def test_the_meter_counts_each_document_once_and_where_the_time_went(tmp_path):
+    counted, states = [], set()
 
     class Counter:
         def add(self, stage, done=0, failed=0):
             counted.append((stage, done, failed))
+
+        def spent(self, stage, seconds):
+            assert stage == "expand" and all(count >= 0 for count in seconds.values())
+            states.update(seconds)
 
     empty = tmp_path / "c.pdf"
     empty.touch()
@@ -324,6 +328,7 @@ def test_the_meter_counts_each_document_once(tmp_path):
     rows(stage, documents(pdf(tmp_path / "a.pdf", ["x"] * 3), photo(tmp_path / "b.png"), empty))
     stage.close()
     assert counted == [("expand", 2, 1)]
+    assert states == {"working", "fetching", "handing", "waiting"}
 
 
 def test_the_recipe_travels_and_nothing_is_left_behind(tmp_path, monkeypatch):
