@@ -6,6 +6,7 @@ import asyncio
 import io
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import EngineUnavailable, RequestRefused
@@ -17,6 +18,7 @@ from workers.likelihoods import LIKELIEST, likelihoods
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import zmq
     from vllm.logprobs import Logprob
     from vllm.lora.request import LoRARequest
     from vllm.sampling_params import SamplingParams
@@ -46,6 +48,7 @@ class VllmEngine:
         self._steps: Steps | None = None
         self._adapters: dict[str, Path] = {}
         self._loading: dict[str, asyncio.Future[bool]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @staticmethod
     def environment(gpus: float) -> dict[str, str]:
@@ -121,10 +124,10 @@ class VllmEngine:
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+        loop = self._loop = asyncio.get_running_loop()
         prompt: dict[str, Any] = {"prompt": self._prompt(request)}
         if request.media is not None:
             item = CONTENT_ITEM[request.media.kind]
-            loop = asyncio.get_running_loop()
             media = await loop.run_in_executor(self._threads, _decode, request.media)
             prompt |= {
                 "multi_modal_data": {item: [media]},
@@ -148,13 +151,25 @@ class VllmEngine:
         return None if self._steps is None else self._steps.last
 
     def close(self) -> None:
-        """Stop the engine's processes."""
+        """Stop the engine's processes, and give back what vLLM leaves to the collector: the context of its
+        sockets, two threads and their files, which whoever still holds an exception of it keeps alive."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = None
+        # What an adapter that did not load leaves here is an exception, whose frames hold the engine.
+        self._loading = {}
         if self._engine is not None:
-            self._engine.shutdown()
-            self._engine = None
+            engine, self._engine = self._engine, None
+            engine.shutdown()
+            self._end_context(engine.engine_core.resources.ctx)
+
+    def _end_context(self, context: zmq.Context[Any]) -> None:
+        """It ends when its last socket is closed. vLLM closes them in the loop that asked, if there is one
+        still, and who waited for that in the loop itself would wait for ever."""
+        if self._loop is None or self._loop.is_closed():
+            context.term()
+        else:
+            Thread(target=context.term, name="zmq-context", daemon=True).start()
 
     async def _adapter(self, name: str | None) -> LoRARequest | None:
         """What vLLM is told of an adapter, which is loaded before anything is asked through it: one that
