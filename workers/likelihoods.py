@@ -43,6 +43,15 @@ def likelihoods(steps: Sequence[Step], choices: Sequence[str]) -> dict[str, floa
     return {choice: found[choice] / whole for choice in choices}
 
 
+def first_token(steps: Sequence[Step], choices: Sequence[str]) -> dict[str, float]:
+    """The same for a classifier, whose choices are a token each and whose answer is the first one: what else
+    a choice might be spelled with (Y, Ye) is not counted."""
+    said, others = steps[0]
+    likely = {word: math.exp(odds) for word, odds in (said, *others) if word in choices}
+    whole = sum(likely.values()) or 1.0
+    return {choice: likely.get(choice, 0.0) / whole for choice in choices}
+
+
 def _going_on(said: str, word: str, choices: Sequence[str]) -> Sequence[str]:
     """The choices that what was said may still become when this follows."""
     return [choice for choice in choices if choice.startswith(said + word)] if word else []

@@ -19,7 +19,7 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(description="Hugging Face id, or a folder.")
-    family: Literal["gemma3", "gemma3n"]
+    family: Literal["gemma3", "gemma3n", "shieldgemma2"]
     revision: str = Field("main", description="Commit of the weights; of a folder, a hash of its files.")
     parts: frozenset[PartKind] = Field(description="What it is shown.")
     context_tokens: int = Field(description="Prompt and answer together.")
@@ -32,6 +32,11 @@ class Model(BaseModel):
         "Google's own audio prompts put the text first.",
     )
     lora: bool = Field(False, description="Whether vLLM can put LoRA adapters on it.")
+    only: str | None = Field(
+        None,
+        description="The one kind of task that it answers: its chat template asks the question itself, of "
+        "the task's subject.",
+    )
 
     @property
     def is_folder(self) -> bool:
@@ -51,6 +56,17 @@ def gemma3(source: str, **facts: Any) -> Model:
         family="gemma3",
         parts=VISUAL,
         **{"context_tokens": 131_072, "media_tokens": 256, "lora": True, **facts},
+    )
+
+
+def shieldgemma2(source: str, **facts: Any) -> Model:
+    """A model that says of a picture whether it breaks a policy, and nothing else."""
+    return Model(
+        source=source,
+        family="shieldgemma2",
+        parts=VISUAL,
+        only="moderate",
+        **{"context_tokens": 8_192, "media_tokens": 256, **facts},
     )
 
 

@@ -1,6 +1,7 @@
 """The models, as rows of a table. Adding one is one row; nothing here loads anything.
 
 Where the figures are from:
+    context of ShieldGemma 2: what it was converted with (transformers' script for it).
     context, tokens per image and clip: https://ai.google.dev/gemma/docs and the transformers classes (188
         audio tokens a clip whatever its length, 30 s heard at most; Gemma 4: 280 tokens an image unless told
         otherwise, 25 a second).
@@ -18,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.models.base import Model, gemma3, gemma3n
+from schemas.models.base import Model, gemma3, gemma3n, shieldgemma2
 
 Pool = Literal["vision", "audio"]
 Width = Literal["bf16", "fp8", "int4"]
@@ -38,6 +39,7 @@ class Card(BaseModel):
         None, description="The pool that hosts it in this version of Gemstream, if any."
     )
     why_not: str | None = Field(None, description="Why no pool does.")
+    only: str | None = Field(None, description="The one kind of task that it answers, if it is but one.")
     weights: dict[Width, str | None] = Field(description="Hugging Face ids that vLLM loads.")
     gigabytes: dict[Width, float | None] = Field(description="Memory of the weights, in 10^9 bytes.")
     gigabytes_32k: dict[Width, float | None] = Field(
@@ -67,6 +69,8 @@ class Card(BaseModel):
     def model(self, source: str) -> Model:
         """It, as the engine that loads these weights needs to know it."""
         facts: dict[str, Any] = {"context_tokens": self.context_tokens, "lora": self.lora}
+        if self.only == "moderate":
+            return shieldgemma2(source, media_tokens=self.image_tokens, **facts)
         if self.pool == "audio":
             return gemma3n(source, media_tokens=self.clip_tokens, **facts)
         return gemma3(source, media_tokens=self.image_tokens, **facts)
@@ -187,7 +191,11 @@ CARDS: tuple[Card, ...] = (
         "ShieldGemma 2",
         "4B",
         "google/shieldgemma-2-4b-it",
-        why_not="vLLM has no class of its architecture",
+        pool="vision",
+        only="moderate",
+        context_tokens=8_192,
+        # vLLM could; nobody has tried one.
+        lora=False,
     ),
     _translating("4B"),
     _translating("12B"),

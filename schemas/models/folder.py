@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import JobError
-from schemas.models.base import Model, gemma3, gemma3n
+from schemas.models.base import Model, gemma3, gemma3n, shieldgemma2
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ def from_folder(folder: Path) -> Model:
         JobError: its architecture is none of ours.
     """
     config = json.loads((folder / "config.json").read_text())
-    builders = {"gemma3": gemma3, "gemma3n": gemma3n}
+    builders = {"gemma3": gemma3, "gemma3n": gemma3n, "shieldgemma2": shieldgemma2}
     family = config.get("model_type")
     if family not in builders:
         raise JobError(f"{folder} holds a {family!r} model, not one of {', '.join(builders)}", key="models")
@@ -34,11 +34,11 @@ def from_folder(folder: Path) -> Model:
     text, vision = config.get("text_config", {}), config.get("vision_config", {})
     if "max_position_embeddings" in text:
         facts.setdefault("context_tokens", text["max_position_embeddings"])
-    if family == "gemma3":
+    if family == "gemma3n":
+        facts.setdefault("media_tokens", config["audio_soft_tokens_per_image"])
+    else:
         facts.setdefault("media_tokens", config["mm_tokens_per_image"])
         facts.setdefault("image_size", vision["image_size"])
-    else:
-        facts.setdefault("media_tokens", config["audio_soft_tokens_per_image"])
     return builders[family](str(folder), revision=folder_revision(folder), **facts)
 
 

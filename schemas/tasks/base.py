@@ -97,6 +97,10 @@ class Task(BaseModel):
         """The instruction, as the model reads it, about a part that is shown that way."""
         raise TypeError(f"{type(self).__name__} must say what it asks")
 
+    def subject(self) -> str:
+        """What it asks about, for a model whose chat template makes a question of it (`Model.only`)."""
+        raise TypeError(f"{type(self).__name__} has no subject apart from its question")
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The document's own values that the question fills in, by name."""

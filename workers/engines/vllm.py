@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import EngineUnavailable, RequestRefused
 from schemas.rows import PartKind
+from workers import shieldgemma
 from workers.adapters import local_adapters, lora_arguments
 from workers.engines import EngineConfig, Media, Request, Response
-from workers.likelihoods import LIKELIEST, likelihoods
+from workers.likelihoods import LIKELIEST, first_token, likelihoods
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import zmq
@@ -117,6 +119,8 @@ class VllmEngine:
         }
         if not config.model.is_folder:
             arguments["revision"] = config.model.revision
+        if self._shields:
+            arguments["hf_overrides"] = shieldgemma.AsGemma3()
         return arguments | lora_arguments(self._adapters, config.gpus) | dict(config.options)
 
     async def generate(self, request: Request) -> Response:
@@ -144,7 +148,11 @@ class VllmEngine:
             raise EngineUnavailable(f"the engine died: {error}", key=request.key) from error
         except (VLLMClientError, EngineGenerateError, ValueError) as error:
             raise RequestRefused(f"vLLM refused the request: {error or type(error).__name__}") from error
-        return _response(last, request)
+        return _response(last, request, _likely(last.outputs[0], request, of_tokens=self._shields))
+
+    @property
+    def _shields(self) -> bool:
+        return self._config.model.family == shieldgemma.FAMILY
 
     def pulse(self) -> float | None:
         """See `Engine.pulse`."""
@@ -213,7 +221,8 @@ class VllmEngine:
             before, _, after = rendered.removeprefix(self._template.bos_token or "").partition(QUESTION_PLACE)
             self._around[kind] = before, after
         before, after = self._around[kind]
-        return f"{before}{request.question.strip()}{after}"
+        question = shieldgemma.policy(request.question) if self._shields else request.question
+        return f"{before}{question.strip()}{after}"
 
 
 class Steps:
@@ -270,7 +279,7 @@ def _sampling(request: Request) -> SamplingParams:
     )
 
 
-def _response(output: Any, request: Request) -> Response:
+def _response(output: Any, request: Request, likely: Mapping[str, float] | None) -> Response:
     answer, tokens, stats = output.outputs[0], len(output.outputs[0].token_ids), output.metrics
     told = stats is not None and stats.scheduled_ts > 0
     return Response(
@@ -279,11 +288,19 @@ def _response(output: Any, request: Request) -> Response:
         prompt_tokens=len(output.prompt_token_ids or ()),
         output_tokens=tokens,
         mean_logprob=answer.cumulative_logprob / tokens if tokens and answer.logprobs else None,
-        likelihoods=likelihoods(_steps(answer), request.choices) if request.likelihoods else None,
+        likelihoods=likely,
         cached_tokens=output.num_cached_tokens,
         queue_seconds=stats.scheduled_ts - stats.queued_ts if told else None,
         generation_seconds=stats.last_token_ts - stats.scheduled_ts if told else None,
     )
+
+
+def _likely(answer: Any, request: Request, *, of_tokens: bool) -> dict[str, float] | None:
+    """See `Response.likelihoods`. Of a classifier they are of its tokens, and of nothing else."""
+    if not request.likelihoods:
+        return None
+    count = first_token if of_tokens else likelihoods
+    return count(_steps(answer), request.choices)
 
 
 def _steps(answer: Any) -> list[Step]:
