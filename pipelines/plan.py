@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from pipelines.refusals import refuse_adapters_elsewhere, refuse_unfit
 from schemas.errors import JobError
 from schemas.fingerprint import fingerprint, ingredients
 from schemas.ids import canonical, digest
@@ -161,7 +162,8 @@ def _lane(
         raise JobError(
             f"models.{pool}: {model.source} is shown {sorted(model.parts)} only", key=f"models.{pool}"
         )
-    _refuse_unfit(job, pool, tasks, model, engine)
+    refuse_unfit(job, pool, tasks, model, engine)
+    refuse_adapters_elsewhere(job, tasks, engine)
     adapters = adapters_for((task.adapter for task in tasks), job.models.adapters, model)
     length = min(job.engine.max_model_len or MAX_MODEL_LEN, model.context_tokens)
     config = EngineConfig(
@@ -216,38 +218,6 @@ def _check(engine: type[Engine], config: EngineConfig) -> None:
         raise JobError(
             "the engine's options do not hold:\n" + "\n".join(faults), key="engine.options"
         ) from None
-
-
-def _refuse_unfit(
-    job: JobSpec, pool: PartPool, tasks: list[Task], model: Model, engine: type[Engine]
-) -> None:
-    """A model that answers one kind of task is given that task's subject and a picture, and nothing else."""
-    if model.only is None:
-        return
-    key, only = f"models.{pool}", f"{model.source} answers {model.only} alone"
-    others = [task.name for task in tasks if task.kind != model.only]
-    if others:
-        raise JobError(
-            f"{key}: {only}, and the job asks {', '.join(others)} of it; take those off, or run them with "
-            "another model into the same output",
-            key=key,
-        )
-    if not engine.hosts_model:
-        raise JobError(
-            f"{key}: {only}, through a template that only the engine vllm knows to fill; set engine.kind to "
-            "vllm, or name another model",
-            key=key,
-        )
-    if prompted := [task.name for task in tasks if task.prompt]:
-        raise JobError(
-            f"tasks.{prompted[0]}.prompt: {only}, by its own template's question; take the prompt off, and "
-            "put what must not be there into policy",
-            key=f"tasks.{prompted[0]}.prompt",
-        )
-    if job.expand.pages is not Pages.IMAGE:
-        raise JobError(
-            f"expand.pages: {only}, of pictures and not of a page's text; set it to image", key="expand.pages"
-        )
 
 
 def _shown(model: Model, expand: ExpandOptions) -> tuple[Shown, ...]:
