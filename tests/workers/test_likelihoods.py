@@ -67,3 +67,8 @@ def test_of_a_classifier_only_its_tokens_count() -> None:
     steps = [(("Yes", math.log(0.5)), [("Y", math.log(0.3)), ("No", math.log(0.125)), ("N", math.log(0.05))])]
     found = first_token([*steps, (("<eos>", 0.0), [])], ("Yes", "No"))
     assert found == pytest.approx({"Yes": 0.8, "No": 0.2})
+
+
+def test_what_ends_an_answer_may_be_one_of_several_tokens() -> None:
+    steps = [step("Yes", 0.7, No=0.3), step("<end_of_turn>", 0.6, **{"<eos>": 0.4})]
+    assert likelihoods(steps, ["Yes", "No"]) == pytest.approx({"Yes": 0.7, "No": 0.3})
