@@ -98,6 +98,7 @@ class VllmEngine:
         """The engine arguments: ours, then the job's `engine.options` on top."""
         config = self._config
         sees = PartKind.IMAGE in config.model.parts
+        limit = {"image": 1} if sees else {"image": 0, "audio": 1}
         arguments: dict[str, Any] = {
             "model": config.model.source,
             "dtype": "bfloat16",  # vLLM refuses float16 for Gemma 3: it is numerically unstable
@@ -105,7 +106,7 @@ class VllmEngine:
             "max_num_seqs": config.max_num_seqs,
             # Under the async engine the default is 2,048 tokens a step, 8 images: a GPU's towers starve.
             "max_num_batched_tokens": max(config.max_model_len, 2_048 if not config.gpus else 16_384),
-            "limit_mm_per_prompt": {"image": 1} if sees else {"image": 0, "audio": 1},
+            "limit_mm_per_prompt": limit,
             # One backend per engine, and no whitespace: Gemma pads JSON with newlines without end
             # (vllm#40080), and only this engine-wide setting stops it.
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
@@ -119,6 +120,11 @@ class VllmEngine:
         }
         if not config.model.is_folder:
             arguments["revision"] = config.model.revision
+        if config.model.family == "gemma4":
+            # It takes recordings and films as well, and the engine would make room for the largest.
+            arguments["limit_mm_per_prompt"] = {"image": 0, "audio": 0, "video": 0} | limit
+            if not config.gpus:
+                arguments["worker_extension_cls"] = "workers.vllm_models.on_cpu.OnCpu"
         if self._shields:
             arguments["hf_overrides"] = shieldgemma.AsGemma3()
         return arguments | lora_arguments(self._adapters, config.gpus) | dict(config.options)
@@ -208,7 +214,7 @@ class VllmEngine:
         """The chat template around the question. It is rendered once for each kind of media.
 
         The template writes `<bos>` and vLLM's tokenizer adds another: Gemma answers visibly worse
-        with two, so the template's is taken off.
+        with two, so the template's is taken off. For Gemma 4 vLLM adds none.
         """
         kind = None if request.media is None else request.media.kind
         if kind not in self._around:
@@ -216,9 +222,14 @@ class VllmEngine:
             if kind is not None:
                 content.insert(0 if self._config.model.media_first else 1, {"type": CONTENT_ITEM[kind]})
             rendered: str = self._template.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+                [{"role": "user", "content": content}],
+                add_generation_prompt=True,
+                tokenize=False,
+                enable_thinking=False,
             )
-            before, _, after = rendered.removeprefix(self._template.bos_token or "").partition(QUESTION_PLACE)
+            if self._config.model.family != "gemma4":
+                rendered = rendered.removeprefix(self._template.bos_token or "")
+            before, _, after = rendered.partition(QUESTION_PLACE)
             self._around[kind] = before, after
         before, after = self._around[kind]
         question = shieldgemma.policy(request.question) if self._shields else request.question
