@@ -50,7 +50,9 @@ def _tables(cards: tuple[Card, ...]) -> RenderableType:
     for card in cards:
         facts.add_row(card.name, *_figures(card), " ".join(_abilities(card)))
         sources = [source for source in card.weights.values() if source]
-        here = f"in {card.pool}" if card.pool else f"no: {card.why_not}"
+        pools = f"{card.pool}, audio" if card.hears_too else card.pool
+        here = f"in {pools}" if card.pool else f"no: {card.why_not}"
+        here += f", for {card.only} alone" if card.only else ""
         weights.add_row(card.name, "\n".join([*sources, card.licence]), f"{', '.join(card.takes)}; {here}")
     legend = (
         "context: tokens of prompt and answer; image, clip: tokens of one, a clip of 30 s; bf16, fp8, int4: "

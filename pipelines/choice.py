@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from pipelines.cluster import cluster
 from pipelines.plan import pools_of
-from schemas.errors import EngineUnavailable
+from schemas.errors import EngineUnavailable, JobError
 from schemas.models import AUTO, choose
+from workers.registry import ENGINES, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,12 +55,18 @@ def settle_models(job: JobSpec, measure: Callable[[], Memory] = unlimited) -> Ch
         measure: what an engine's device has; asked once, and only if something is `auto`.
 
     Raises:
-        JobError: no model fits.
+        JobError: no model fits, or the engine hosts none.
     """
     used = [pool for pool, _ in pools_of(job.tasks)]
     pools = [pool for pool in used if getattr(job.models, pool) == AUTO]
     if not pools:
         return Chosen(job, {})
+    if not resolve(ENGINES, job.engine.kind, "engine").hosts_model:
+        raise JobError(
+            f"models.{pools[0]}: {AUTO} goes by the memory of a GPU here, and the engine {job.engine.kind} "
+            "asks a server; name a model that the server has",
+            key=f"models.{pools[0]}",
+        )
     memory = measure()
     if memory.gpu:
         gigabytes, precision = memory.gigabytes, job.models.precision or "quality"

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from pipelines.refusals import refuse_adapters_elsewhere, refuse_unfit
 from schemas.errors import JobError
 from schemas.fingerprint import fingerprint, ingredients
 from schemas.ids import canonical, digest
 from schemas.models import Model, find_model
 from schemas.models.adapter import adapters_for
+from schemas.models.base import GEMMA4_BUDGETS, gemma4_budget
 from schemas.rows import Pages, PartKind, Shown, outcomes_schema
 from schemas.selection import Selection
 from schemas.tasks.ask import COLUMNS
@@ -178,10 +180,14 @@ def _lane(
 ) -> Lane:
     engine = resolve(ENGINES, job.engine.kind, "engine")
     model = _model(job, pool, engine)
+    if pool == "audio" and model.clip_tokens:
+        model = model.hearing()
     if not model.parts & POOL_PARTS[pool]:
         raise JobError(
             f"models.{pool}: {model.source} is shown {sorted(model.parts)} only", key=f"models.{pool}"
         )
+    refuse_unfit(job, pool, tasks, model, engine)
+    refuse_adapters_elsewhere(job, tasks, engine)
     adapters = adapters_for((task.adapter for task in tasks), job.models.adapters, model)
     length = min(job.engine.max_model_len or MAX_MODEL_LEN, model.context_tokens)
     config = EngineConfig(
@@ -218,7 +224,7 @@ def _model(job: JobSpec, pool: PartPool, engine: type[Engine]) -> Model:
     that goes by a name of the server's own is, for all that is known here, other weights."""
     asked = getattr(job.models, pool) or DEFAULT_MODELS[pool]
     if engine.hosts_model:
-        return find_model(asked)
+        return _budgeted(find_model(asked), job.engine.options)
     try:
         model = find_model(asked)
     except JobError:
@@ -227,6 +233,21 @@ def _model(job: JobSpec, pool: PartPool, engine: type[Engine]) -> Model:
         model = find_model(DEFAULT_MODELS[pool]).model_copy(update={"source": asked, "revision": "served"})
     served = job.engine.options.get("model")
     return model.model_copy(update={"revision": str(served)}) if served else model
+
+
+def _budgeted(model: Model, options: Mapping[str, Any]) -> Model:
+    """The model, with as many tokens an image as the engine is told to give it, where there is a choice."""
+    told = options.get("mm_processor_kwargs")
+    tokens = told.get("max_soft_tokens") if isinstance(told, dict) else None
+    if model.family != "gemma4" or tokens is None:
+        return model
+    if tokens not in GEMMA4_BUDGETS:
+        raise JobError(
+            f"engine.options.mm_processor_kwargs.max_soft_tokens: {tokens!r} is none of "
+            f"{', '.join(map(str, GEMMA4_BUDGETS))}",
+            key="engine.options",
+        )
+    return model.model_copy(update=gemma4_budget(tokens))
 
 
 def _check(engine: type[Engine], config: EngineConfig) -> None:
@@ -282,7 +303,7 @@ def _ask(
     job: JobSpec, task: Task, config: EngineConfig, expand: ExpandOptions, attributes: pa.DataType | None
 ) -> Ask:
     model, length = config.model, config.max_model_len
-    questions = {how: task.question(how) for how in _shown(model, expand)}
+    questions = {how: task.subject() if model.only else task.question(how) for how in _shown(model, expand)}
     asked = max(questions.values(), key=len)
     # A token is at least a character, so the question's length bounds its tokens from above.
     part_tokens = max(model.media_tokens, expand.text_characters)

@@ -38,10 +38,10 @@ class ModelChoice(Options):
     """Which model answers for which kind of part."""
 
     vision: str | None = Field(
-        None, description="Gemma 3 for pages and images: a Hugging Face id, a folder, or auto."
+        None, description="Gemma 3 or 4 for pages and images: a Hugging Face id, a folder, or auto."
     )
     audio: str | None = Field(
-        None, description="Gemma 3n for recordings: a Hugging Face id, a folder, or auto."
+        None, description="Gemma 3n or 4 for recordings: a Hugging Face id, a folder, or auto."
     )
     precision: Precision | None = Field(
         None,

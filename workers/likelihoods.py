@@ -30,17 +30,30 @@ def likelihoods(steps: Sequence[Step], choices: Sequence[str]) -> dict[str, floa
     found = dict.fromkeys(choices, 0.0)
     said, reached = "", 0.0
     for (word, likely), others in steps:
+        left = 1.0
         for other, odds in others:
             going = _going_on(said, other, choices)
             for choice in going:
                 found[choice] += math.exp(reached + odds) / len(going)
-        reached += likely
-        if _going_on(said, word, choices):  # else it is the end of the turn
+            left -= math.exp(odds) if going else 0.0
+        if _going_on(said, word, choices):
+            reached += likely
             said += word
+        else:  # the end of the turn, which several tokens may be
+            reached += math.log(max(left, math.exp(likely)))
     if said in found:
         found[said] += math.exp(reached)
     whole = sum(found.values()) or 1.0
     return {choice: found[choice] / whole for choice in choices}
+
+
+def first_token(steps: Sequence[Step], choices: Sequence[str]) -> dict[str, float]:
+    """The same for a classifier, whose choices are a token each and whose answer is the first one: what else
+    a choice might be spelled with (Y, Ye) is not counted."""
+    first = [(said, *others) for said, others in steps[:1]]
+    likely = {word: math.exp(odds) for words in first for word, odds in words if word in choices}
+    whole = sum(likely.values()) or 1.0
+    return {choice: likely.get(choice, 0.0) / whole for choice in choices}
 
 
 def _going_on(said: str, word: str, choices: Sequence[str]) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """The models, as rows of a table. Adding one is one row; nothing here loads anything.
 
 Where the figures are from:
+    context of ShieldGemma 2: what it was converted with (transformers' script for it).
     context, tokens per image and clip: https://ai.google.dev/gemma/docs and the transformers classes (188
         audio tokens a clip whatever its length, 30 s heard at most; Gemma 4: 280 tokens an image unless told
         otherwise, 25 a second).
@@ -18,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.models.base import Model, gemma3, gemma3n
+from schemas.models.base import GEMMA4_CLIP, Model, gemma3, gemma3n, gemma4, shieldgemma2
 
 Pool = Literal["vision", "audio"]
 Width = Literal["bf16", "fp8", "int4"]
@@ -37,7 +38,9 @@ class Card(BaseModel):
     pool: Pool | None = Field(
         None, description="The pool that hosts it in this version of Gemstream, if any."
     )
+    hears_too: bool = Field(False, description="Whether the pool audio can host it as well.")
     why_not: str | None = Field(None, description="Why no pool does.")
+    only: str | None = Field(None, description="The one kind of task that it answers, if it is but one.")
     weights: dict[Width, str | None] = Field(description="Hugging Face ids that vLLM loads.")
     gigabytes: dict[Width, float | None] = Field(description="Memory of the weights, in 10^9 bytes.")
     gigabytes_32k: dict[Width, float | None] = Field(
@@ -67,6 +70,10 @@ class Card(BaseModel):
     def model(self, source: str) -> Model:
         """It, as the engine that loads these weights needs to know it."""
         facts: dict[str, Any] = {"context_tokens": self.context_tokens, "lora": self.lora}
+        if self.only == "moderate":
+            return shieldgemma2(source, media_tokens=self.image_tokens, **facts)
+        if self.family == GEMMA_4:
+            return gemma4(source, clip_tokens=self.clip_tokens, **facts)
         if self.pool == "audio":
             return gemma3n(source, media_tokens=self.clip_tokens, **facts)
         return gemma3(source, media_tokens=self.image_tokens, **facts)
@@ -82,6 +89,7 @@ TABLE_3 = {
     "12B": (_by(24.0, 12.4, 7.1), _by(38.9, 27.3, 22.0)),
     "27B": (_by(54.0, 27.4, 15.3), _by(72.7, 46.1, 34.0)),
 }
+GEMMA_4 = "Gemma 4"
 GEMMA_TERMS = "Gemma Terms of Use"
 TEXT_ALONE = "it reads text alone, and the pools show pages and images"
 GEMMA3_DTYPE = "bfloat16 (GPUs from Ampere on) or float32; vLLM refuses float16, which overflows"
@@ -138,18 +146,21 @@ def _hearing(size: str, weights: dict[Width, str | None], gigabytes: dict[Width,
     )
 
 
-def _gemma4(size: str, takes: str, context: int, int4: float | None, int4_id: str | None = None) -> Card:
+def _gemma4(
+    size: str, takes: str, context: int, int4: float | None, int4_id: str | None = None, **facts: Any
+) -> Card:
+    common: dict[str, Any] = {"pool": "vision"}
     return Card(
-        family="Gemma 4",
+        family=GEMMA_4,
         size=size,
         takes=tuple(takes.split()),
-        why_not="its image budget and its prompts are others than Gemma 3's, and no run has tried them",
+        **common | facts,
         weights=_by(f"google/gemma-4-{size}-it", int4=int4_id),
         gigabytes=_by(int4=int4),
         gigabytes_32k=_by(),
         context_tokens=context,
         image_tokens=280,
-        clip_tokens=750 if "audio" in takes else None,
+        clip_tokens=GEMMA4_CLIP if "audio" in takes else None,
         lora=True,
         parallel=BOTH_WAYS,
         dtype=ANY_DTYPE,
@@ -187,7 +198,11 @@ CARDS: tuple[Card, ...] = (
         "ShieldGemma 2",
         "4B",
         "google/shieldgemma-2-4b-it",
-        why_not="vLLM has no class of its architecture",
+        pool="vision",
+        only="moderate",
+        context_tokens=8_192,
+        # vLLM could; nobody has tried one.
+        lora=False,
     ),
     _translating("4B"),
     _translating("12B"),
@@ -202,9 +217,21 @@ CARDS: tuple[Card, ...] = (
         parallel=("tensor",),
         why_not="it makes vectors, and no task asks for them",
     ),
-    _gemma4("E2B", "text image audio video", 131_072, 7.3, "google/gemma-4-E2B-it-qat-w4a16-ct"),
-    _gemma4("E4B", "text image audio video", 131_072, 9.8, "google/gemma-4-E4B-it-qat-w4a16-ct"),
-    _gemma4("12B", "text image audio video", 262_144, 8.3, "google/gemma-4-12B-it-qat-w4a16-ct"),
+    _gemma4(
+        "E2B", "text image audio video", 131_072, 7.3, "google/gemma-4-E2B-it-qat-w4a16-ct", hears_too=True
+    ),
+    _gemma4(
+        "E4B", "text image audio video", 131_072, 9.8, "google/gemma-4-E4B-it-qat-w4a16-ct", hears_too=True
+    ),
+    _gemma4(
+        "12B",
+        "text image audio video",
+        262_144,
+        8.3,
+        "google/gemma-4-12B-it-qat-w4a16-ct",
+        pool=None,
+        why_not="it has no towers but a class of its own in vLLM, which no run has tried",
+    ),
     _gemma4("26B-A4B", "text image video", 262_144, None),
     _gemma4("31B", "text image video", 262_144, 19.8, "google/gemma-4-31B-it-qat-w4a16-ct"),
 )

@@ -7,7 +7,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import JobError
-from schemas.models.base import Model, gemma3, gemma3n
+from schemas.models.base import (
+    GEMMA4_CLIP,
+    Model,
+    gemma3,
+    gemma3n,
+    gemma4,
+    gemma4_budget,
+    shieldgemma2,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,20 +33,23 @@ def from_folder(folder: Path) -> Model:
         JobError: its architecture is none of ours.
     """
     config = json.loads((folder / "config.json").read_text())
-    builders = {"gemma3": gemma3, "gemma3n": gemma3n}
+    builders = {"gemma3": gemma3, "gemma3n": gemma3n, "gemma4": gemma4, "shieldgemma2": shieldgemma2}
     family = config.get("model_type")
     if family not in builders:
         raise JobError(f"{folder} holds a {family!r} model, not one of {', '.join(builders)}", key="models")
     sidecar = folder / SIDECAR
     facts: dict[str, Any] = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
-    text, vision = config.get("text_config", {}), config.get("vision_config", {})
+    text, vision = config.get("text_config", {}), config.get("vision_config") or {}
     if "max_position_embeddings" in text:
         facts.setdefault("context_tokens", text["max_position_embeddings"])
-    if family == "gemma3":
+    if family == "gemma3n":
+        facts.setdefault("media_tokens", config["audio_soft_tokens_per_image"])
+    elif family == "gemma4":
+        heard = {"clip_tokens": GEMMA4_CLIP} if config.get("audio_config") else {}
+        facts = gemma4_budget(vision.get("default_output_length", 280)) | heard | facts
+    else:
         facts.setdefault("media_tokens", config["mm_tokens_per_image"])
         facts.setdefault("image_size", vision["image_size"])
-    else:
-        facts.setdefault("media_tokens", config["audio_soft_tokens_per_image"])
     return builders[family](str(folder), revision=folder_revision(folder), **facts)
 
 

@@ -105,6 +105,10 @@ class Task(BaseModel):
         where the answers about its parts are all there is."""
         return None
 
+    def subject(self) -> str:
+        """What it asks about, for a model whose chat template makes a question of it (`Model.only`)."""
+        raise TypeError(f"{type(self).__name__} has no subject apart from its question")
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The document's own values that the question fills in, by name."""

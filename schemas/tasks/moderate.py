@@ -40,6 +40,10 @@ class Moderate(Task):
             f"{POLICIES.get(self.policy, self.policy)}? {as_data(shown)} Answer Yes or No."
         )
 
+    def subject(self) -> str:
+        """The policy: the name of one of ShieldGemma's, whose words the engine knows, or your own."""
+        return self.policy
+
     def choices(self) -> tuple[str, ...]:
         """Yes first, as its probability is what is asked for."""
         return (YES, NO)

@@ -69,6 +69,7 @@ def test_a_row_holds_together(card: Card) -> None:
     assert (card.pool is None) is (card.why_not is not None)
     assert ("image" in card.takes) is (card.image_tokens is not None)
     assert ("audio" in card.takes) is (card.clip_tokens is not None)
+    assert not card.hears_too or (card.pool == "vision" and card.clip_tokens)
     for figures in (card.gigabytes, card.gigabytes_32k):
         known = [figures[width] for width in WIDTHS if figures[width] is not None]
         assert known == sorted(known, reverse=True), "fewer bits take less"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.likelihoods import Step, likelihoods
+from workers.likelihoods import Step, first_token, likelihoods
 
 
 def step(said: str, odds: float, **others: float) -> Step:
@@ -61,3 +61,14 @@ def test_they_sum_to_one_whatever_was_said(labels: list[str], data: st.DataObjec
     found = likelihoods(steps, labels)
     assert sum(found.values()) == pytest.approx(1.0)
     assert all(0 <= share <= 1.0 + 1e-9 for share in found.values()) and found[taken] > 0
+
+
+def test_of_a_classifier_only_its_tokens_count() -> None:
+    steps = [(("Yes", math.log(0.5)), [("Y", math.log(0.3)), ("No", math.log(0.125)), ("N", math.log(0.05))])]
+    found = first_token([*steps, (("<eos>", 0.0), [])], ("Yes", "No"))
+    assert found == pytest.approx({"Yes": 0.8, "No": 0.2})
+
+
+def test_what_ends_an_answer_may_be_one_of_several_tokens() -> None:
+    steps = [step("Yes", 0.7, No=0.3), step("<end_of_turn>", 0.6, **{"<eos>": 0.4})]
+    assert likelihoods(steps, ["Yes", "No"]) == pytest.approx({"Yes": 0.7, "No": 0.3})

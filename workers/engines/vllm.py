@@ -6,17 +6,21 @@ import asyncio
 import io
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import EngineUnavailable, RequestRefused
 from schemas.rows import PartKind
+from workers import shieldgemma
 from workers.adapters import local_adapters, lora_arguments
 from workers.engines import EngineConfig, Media, Request, Response
-from workers.likelihoods import LIKELIEST, likelihoods
+from workers.likelihoods import LIKELIEST, first_token, likelihoods
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    import zmq
     from vllm.logprobs import Logprob
     from vllm.lora.request import LoRARequest
     from vllm.sampling_params import SamplingParams
@@ -46,6 +50,7 @@ class VllmEngine:
         self._steps: Steps | None = None
         self._adapters: dict[str, Path] = {}
         self._loading: dict[str, asyncio.Future[bool]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @staticmethod
     def environment(gpus: float) -> dict[str, str]:
@@ -93,6 +98,7 @@ class VllmEngine:
         """The engine arguments: ours, then the job's `engine.options` on top."""
         config = self._config
         sees = PartKind.IMAGE in config.model.parts
+        limit = {"image": 1} if sees else {"image": 0, "audio": 1}
         arguments: dict[str, Any] = {
             "model": config.model.source,
             "dtype": "bfloat16",  # vLLM refuses float16 for Gemma 3: it is numerically unstable
@@ -100,7 +106,7 @@ class VllmEngine:
             "max_num_seqs": config.max_num_seqs,
             # Under the async engine the default is 2,048 tokens a step, 8 images: a GPU's towers starve.
             "max_num_batched_tokens": max(config.max_model_len, 2_048 if not config.gpus else 16_384),
-            "limit_mm_per_prompt": {"image": 1} if sees else {"image": 0, "audio": 1},
+            "limit_mm_per_prompt": limit,
             # One backend per engine, and no whitespace: Gemma pads JSON with newlines without end
             # (vllm#40080), and only this engine-wide setting stops it.
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
@@ -114,6 +120,13 @@ class VllmEngine:
         }
         if not config.model.is_folder:
             arguments["revision"] = config.model.revision
+        if config.model.family == "gemma4":
+            # It takes recordings and films as well, and the engine would make room for the largest.
+            arguments["limit_mm_per_prompt"] = {"image": 0, "audio": 0, "video": 0} | limit
+            if not config.gpus:
+                arguments["worker_extension_cls"] = "workers.vllm_models.on_cpu.OnCpu"
+        if self._shields:
+            arguments["hf_overrides"] = shieldgemma.AsGemma3()
         return arguments | lora_arguments(self._adapters, config.gpus) | dict(config.options)
 
     async def generate(self, request: Request) -> Response:
@@ -121,10 +134,10 @@ class VllmEngine:
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+        loop = self._loop = asyncio.get_running_loop()
         prompt: dict[str, Any] = {"prompt": self._prompt(request)}
         if request.media is not None:
             item = CONTENT_ITEM[request.media.kind]
-            loop = asyncio.get_running_loop()
             media = await loop.run_in_executor(self._threads, _decode, request.media)
             prompt |= {
                 "multi_modal_data": {item: [media]},
@@ -141,20 +154,36 @@ class VllmEngine:
             raise EngineUnavailable(f"the engine died: {error}", key=request.key) from error
         except (VLLMClientError, EngineGenerateError, ValueError) as error:
             raise RequestRefused(f"vLLM refused the request: {error or type(error).__name__}") from error
-        return _response(last, request)
+        return _response(last, request, _likely(last.outputs[0], request, of_tokens=self._shields))
+
+    @property
+    def _shields(self) -> bool:
+        return self._config.model.family == shieldgemma.FAMILY
 
     def pulse(self) -> float | None:
         """See `Engine.pulse`."""
         return None if self._steps is None else self._steps.last
 
     def close(self) -> None:
-        """Stop the engine's processes."""
+        """Stop the engine's processes, and give back what vLLM leaves to the collector: the context of its
+        sockets, two threads and their files, which whoever still holds an exception of it keeps alive."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = None
+        # What an adapter that did not load leaves here is an exception, whose frames hold the engine.
+        self._loading = {}
         if self._engine is not None:
-            self._engine.shutdown()
-            self._engine = None
+            engine, self._engine = self._engine, None
+            engine.shutdown()
+            self._end_context(engine.engine_core.resources.ctx)
+
+    def _end_context(self, context: zmq.Context[Any]) -> None:
+        """It ends when its last socket is closed. vLLM closes them in the loop that asked, if there is one
+        still, and who waited for that in the loop itself would wait for ever."""
+        if self._loop is None or self._loop.is_closed():
+            context.term()
+        else:
+            Thread(target=context.term, name="zmq-context", daemon=True).start()
 
     async def _adapter(self, name: str | None) -> LoRARequest | None:
         """What vLLM is told of an adapter, which is loaded before anything is asked through it: one that
@@ -185,7 +214,7 @@ class VllmEngine:
         """The chat template around the question. It is rendered once for each kind of media.
 
         The template writes `<bos>` and vLLM's tokenizer adds another: Gemma answers visibly worse
-        with two, so the template's is taken off.
+        with two, so the template's is taken off. For Gemma 4 vLLM adds none.
         """
         kind = None if request.media is None else request.media.kind
         if kind not in self._around:
@@ -193,12 +222,18 @@ class VllmEngine:
             if kind is not None:
                 content.insert(0 if self._config.model.media_first else 1, {"type": CONTENT_ITEM[kind]})
             rendered: str = self._template.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+                [{"role": "user", "content": content}],
+                add_generation_prompt=True,
+                tokenize=False,
+                enable_thinking=False,
             )
-            before, _, after = rendered.removeprefix(self._template.bos_token or "").partition(QUESTION_PLACE)
+            if self._config.model.family != "gemma4":
+                rendered = rendered.removeprefix(self._template.bos_token or "")
+            before, _, after = rendered.partition(QUESTION_PLACE)
             self._around[kind] = before, after
         before, after = self._around[kind]
-        return f"{before}{request.question.strip()}{after}"
+        question = shieldgemma.policy(request.question) if self._shields else request.question
+        return f"{before}{question.strip()}{after}"
 
 
 class Steps:
@@ -255,7 +290,7 @@ def _sampling(request: Request) -> SamplingParams:
     )
 
 
-def _response(output: Any, request: Request) -> Response:
+def _response(output: Any, request: Request, likely: Mapping[str, float] | None) -> Response:
     answer, tokens, stats = output.outputs[0], len(output.outputs[0].token_ids), output.metrics
     told = stats is not None and stats.scheduled_ts > 0
     return Response(
@@ -264,11 +299,19 @@ def _response(output: Any, request: Request) -> Response:
         prompt_tokens=len(output.prompt_token_ids or ()),
         output_tokens=tokens,
         mean_logprob=answer.cumulative_logprob / tokens if tokens and answer.logprobs else None,
-        likelihoods=likelihoods(_steps(answer), request.choices) if request.likelihoods else None,
+        likelihoods=likely,
         cached_tokens=output.num_cached_tokens,
         queue_seconds=stats.scheduled_ts - stats.queued_ts if told else None,
         generation_seconds=stats.last_token_ts - stats.scheduled_ts if told else None,
     )
+
+
+def _likely(answer: Any, request: Request, *, of_tokens: bool) -> dict[str, float] | None:
+    """See `Response.likelihoods`. Of a classifier they are of its tokens, and of nothing else."""
+    if not request.likelihoods:
+        return None
+    count = first_token if of_tokens else likelihoods
+    return count(_steps(answer), request.choices)
 
 
 def _steps(answer: Any) -> list[Step]:

@@ -1,0 +1,65 @@
+"""What a plan refuses because the model or the engine that the job names cannot do it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schemas.errors import JobError
+from schemas.rows import Pages
+
+if TYPE_CHECKING:
+    from schemas.job import JobSpec, PartPool
+    from schemas.models import Model
+    from schemas.tasks.base import Task
+    from workers.engines import Engine
+
+
+def refuse_unfit(job: JobSpec, pool: PartPool, tasks: list[Task], model: Model, engine: type[Engine]) -> None:
+    """A model that answers one kind of task is given that task's subject and a picture, and nothing else.
+
+    Raises:
+        JobError: the job has something else for it.
+    """
+    if model.only is None:
+        return
+    key, only = f"models.{pool}", f"{model.source} answers {model.only} alone"
+    others = [task.name for task in tasks if task.kind != model.only]
+    if others:
+        raise JobError(
+            f"{key}: {only}, and the job asks {', '.join(others)} of it; take those off, and ask "
+            "them of another model in a job of their own",
+            key=key,
+        )
+    if not engine.hosts_model:
+        raise JobError(
+            f"{key}: {only}, through a template that only the engine vllm knows to fill; set engine.kind to "
+            "vllm, or name another model",
+            key=key,
+        )
+    if prompted := [task.name for task in tasks if task.prompt]:
+        raise JobError(
+            f"tasks.{prompted[0]}.prompt: {only}, by its own template's question; take the prompt off, and "
+            "put what must not be there into policy",
+            key=f"tasks.{prompted[0]}.prompt",
+        )
+    if job.expand.pages is not Pages.IMAGE:
+        raise JobError(
+            f"expand.pages: {only}, of pictures and not of a page's text; set it to image", key="expand.pages"
+        )
+
+
+def refuse_adapters_elsewhere(job: JobSpec, tasks: list[Task], engine: type[Engine]) -> None:
+    """A server loads its adapters itself: it cannot be sent one, and could have any under that name.
+
+    Raises:
+        JobError: a task names one.
+    """
+    through = [task for task in tasks if task.adapter]
+    if engine.hosts_model or not through:
+        return
+    key = f"tasks.{through[0].name}.adapter"
+    raise JobError(
+        f"{key}: the engine {job.engine.kind} asks a server, which loads no adapter of ours; take it off, "
+        "and where the server has it under a name, ask that by engine.options.model, in a job of its own",
+        key=key,
+    )
