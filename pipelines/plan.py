@@ -15,7 +15,7 @@ from schemas.fingerprint import fingerprint, ingredients
 from schemas.ids import canonical, digest
 from schemas.models import Model, find_model
 from schemas.models.adapter import adapters_for
-from schemas.rows import Pages, PartKind, Shown, outcomes_schema
+from schemas.rows import Pages, PartKind, Shown, Tiling, outcomes_schema
 from schemas.selection import Selection
 from schemas.tasks.ask import COLUMNS
 from workers.engines import EngineConfig
@@ -24,6 +24,7 @@ from workers.prompt import Ask
 from workers.registry import ENGINES, SINKS, resolve
 from workers.segments import VERSION as SEGMENTATION
 from workers.storage.factory import normalise
+from workers.tiles import prompt_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -179,6 +180,7 @@ def _lane(
         passwords=job.expand.passwords,
         pages=pages,
         text_characters=_room_for_text(tasks, length) if pages is not Pages.IMAGE else 0,
+        tiling=_tiling(job, pool, engine),
         image_size=job.expand.image_size or model.image_size,
         jpeg_quality=job.expand.jpeg_quality,
         segment_seconds=model.clip_seconds,
@@ -202,6 +204,20 @@ def _model(job: JobSpec, pool: PartPool, engine: type[Engine]) -> Model:
         model = find_model(DEFAULT_MODELS[pool]).model_copy(update={"source": asked, "revision": "served"})
     served = job.engine.options.get("model")
     return model.model_copy(update={"revision": str(served)}) if served else model
+
+
+def _tiling(job: JobSpec, pool: PartPool, engine: type[Engine]) -> Tiling | None:
+    """None where there is none: fingerprints of such jobs do not mention it."""
+    if pool != "vision" or job.expand.tiling is Tiling.OFF:
+        return None
+    if not engine.tiles:
+        raise JobError(
+            f"expand.tiling: the {job.engine.kind} engine cannot ask for tiles picture by picture; set it to "
+            "off. A server of vLLM makes them of every picture when it is started with "
+            """--mm-processor-kwargs '{"do_pan_and_scan": true}', which costs their tokens each time""",
+            key="expand.tiling",
+        )
+    return job.expand.tiling
 
 
 def _check(engine: type[Engine], config: EngineConfig) -> None:
@@ -255,12 +271,14 @@ def _ask(
     questions = {how: task.question(how) for how in _shown(model, expand)}
     asked = max(questions.values(), key=len)
     # A token is at least a character, so the question's length bounds its tokens from above.
-    part_tokens = max(model.media_tokens, expand.text_characters)
+    media_tokens = model.media_tokens + (prompt_tokens(model.media_tokens) if expand.tiling else 0)
+    part_tokens = max(media_tokens, expand.text_characters)
     room = min(job.limits.answer_tokens, length - part_tokens - len(asked) - TEMPLATE_TOKENS)
     if room < MIN_ANSWER_TOKENS:
+        way_out = ", or set expand.tiling to off" if expand.tiling else ""
         raise JobError(
-            f"tasks.{task.name}: a question of {len(asked)} characters and {model.media_tokens} media tokens "
-            f"leave no room in {length} tokens; raise engine.max_model_len or limits.answer_tokens",
+            f"tasks.{task.name}: a question of {len(asked)} characters and {media_tokens} media tokens leave "
+            f"no room in {length} tokens; raise engine.max_model_len or limits.answer_tokens{way_out}",
             key=f"tasks.{task.name}",
         )
     _refuse_unknown_columns(task, attributes)

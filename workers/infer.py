@@ -250,16 +250,17 @@ def _parts(table: pa.Table, *, filled_in: bool) -> Iterator[Part | None]:
         "part_kind",
         "content",
         "content_hash",
+        "tiles",
         "page_text",
         "status",
     )
     rows = zip(*(table[name].to_pylist() for name in names), strict=True)
     for row, names_kept, known in zip(rows, kept, columns, strict=True):
-        document, version, index, kind, content, content_hash, text, status = row
+        document, version, index, kind, content, content_hash, tiles, text, status = row
         if status is not None:
             yield None
             continue
-        media = None if content is None else Media(PartKind(kind), content, content_hash)
+        media = None if content is None else Media(PartKind(kind), content, content_hash, tiles or 0)
         identity = f"{document}/{version}/{index}"
         yield Part(identity, media, text, PartKind(kind), frozenset(names_kept or ()), known)
 

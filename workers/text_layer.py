@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FEWEST = 16
 """Letters and digits that a page's text needs: a scan with a stamp or a page number has fewer."""
@@ -26,3 +30,13 @@ def is_trustworthy(text: str, pictured: float) -> bool:
 def _is_stray(character: str) -> bool:
     """Replacement, control, private use, unassigned: no reader would know it."""
     return character == "\N{REPLACEMENT CHARACTER}" or unicodedata.category(character)[0] == "C"
+
+
+def font_heights(page: Any) -> Iterator[tuple[float, int]]:
+    """Of a page of PyMuPDF's: font size in points, and how many characters stand in it."""
+    import pymupdf
+
+    for block in page.get_text("dict", flags=pymupdf.TEXTFLAGS_TEXT)["blocks"]:
+        for line in block.get("lines", ()):
+            for span in line["spans"]:
+                yield float(span["size"]), len(span["text"].replace(" ", ""))

@@ -13,6 +13,7 @@ from schemas.rows import PartKind
 from workers.adapters import local_adapters, lora_arguments
 from workers.engines import EngineConfig, Media, Request, Response
 from workers.likelihoods import LIKELIEST, likelihoods
+from workers.tiles import processor_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +37,7 @@ class VllmEngine:
     """One `AsyncLLM` and the decoding of what it is shown."""
 
     hosts_model = True
+    tiles = True
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
@@ -130,6 +132,9 @@ class VllmEngine:
                 "multi_modal_data": {item: [media]},
                 "multi_modal_uuids": {item: [request.media.digest]},
             }
+            if request.media.tiles:
+                # Part of the key of vLLM's caches, beside the digest.
+                prompt["mm_processor_kwargs"] = processor_arguments()
         last: Any = None
         try:
             adapter = await self._adapter(request.adapter)

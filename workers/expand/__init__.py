@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from schemas.rows import Pages
+from schemas.rows import Pages, Tiling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,7 @@ class ExpandOptions(BaseModel):
     )
     pages: Pages = Field(Pages.IMAGE, description="How the pages of a PDF are shown.")
     text_characters: int = Field(0, ge=0, description="Of a page shown as text; a longer one is drawn.")
+    tiling: Tiling | None = Field(None, description="auto, or null where nothing is shown in tiles.")
     jpeg_quality: int = Field(90, ge=30, le=100, description="Quality of the JPEG that carries it.")
     segment_seconds: float = Field(30.0, ge=1.0, le=30.0, description="Longest audio segment.")
     segmentation: int | None = Field(None, description="Version of how recordings become segments.")
@@ -64,6 +65,7 @@ class Part:
     width: int | None = None
     height: int | None = None
     rotation: int | None = None
+    tiles: int | None = None
     start_seconds: float | None = None
     end_seconds: float | None = None
     text: str | None = None

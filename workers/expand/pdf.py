@@ -12,7 +12,8 @@ from schemas.errors import CorruptDocument, EncryptedDocument, GemstreamError, L
 from schemas.rows import Pages, PartKind
 from workers.expand import ExpandOptions, Opened, Part
 from workers.guard import REFUSED_MEMORY
-from workers.text_layer import is_trustworthy
+from workers.text_layer import FEWEST, font_heights, is_trustworthy
+from workers.tiles import in_tiles, is_small, looks_dense, tiles_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ class PdfExpander:
     part_kind: ClassVar[PartKind] = PartKind.PAGE
     # Opening again costs an encrypted file 0.15 s, a damaged one a walk through all of it.
     chunk: ClassVar[int] = 16
-    libraries: ClassVar[tuple[str, ...]] = ("pymupdf", "PIL.Image")
+    libraries: ClassVar[tuple[str, ...]] = ("pymupdf", "PIL.Image", "numpy")
 
     def open(self, path: Path, scratch: Path, options: ExpandOptions, limits: Limits) -> Opened:
         """Unlock it and count its pages.
@@ -147,7 +148,8 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
         page = document.load_page(index)
         width, height = float(page.rect.width), float(page.rect.height)
         text = _clean(page.get_text()).strip("\n ")
-        content = b"" if _as_text(page, text, options) else _drawn(page, text, options, limits)
+        as_text = _as_text(page, text, options)
+        content, tiles = (b"", 0) if as_text else _drawn(page, text, options, limits)
     except GemstreamError as error:
         return Part(index, error=error)
     except pymupdf.mupdf.FzErrorSystem as error:
@@ -161,17 +163,38 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
         width=round(width),
         height=round(height),
         rotation=int(page.rotation),
+        tiles=tiles or None,
         text=text or None,
     )
 
 
-def _drawn(page: Any, text: str, options: ExpandOptions, limits: Limits) -> bytes:
+def _drawn(page: Any, text: str, options: ExpandOptions, limits: Limits) -> tuple[bytes, int]:
+    """The page as JPEG, and in how many tiles it is shown."""
+    size = float(page.rect.width), float(page.rect.height)
+    scale = _scale(*size, options, limits)
+    picture = _pixmap(page, scale)
+    side = in_tiles(size, lambda: _is_dense(page, text, picture, scale), options, limits)
+    if side:
+        picture = _pixmap(page, side / max(size))
+    _refuse_lost_content(page, picture, text)
+    return _jpeg(picture, options), tiles_of(picture.width, picture.height) if side else 0
+
+
+def _pixmap(page: Any, scale: float) -> Any:
     import pymupdf
 
-    scale = _scale(float(page.rect.width), float(page.rect.height), options, limits)
-    picture = page.get_pixmap(matrix=pymupdf.Matrix(scale, scale), colorspace=pymupdf.csRGB, alpha=False)
-    _refuse_lost_content(page, picture, text)
-    return _jpeg(picture, options)
+    return page.get_pixmap(matrix=pymupdf.Matrix(scale, scale), colorspace=pymupdf.csRGB, alpha=False)
+
+
+def _is_dense(page: Any, text: str, picture: Any, scale: float) -> bool:
+    """By its fonts; of a page without a text layer, by what it looks like."""
+    if sum(map(str.isalnum, text)) >= FEWEST:
+        return is_small(font_heights(page), scale)
+    import numpy as np
+
+    pixels = np.frombuffer(picture.samples_mv, np.uint8).reshape(picture.height, picture.stride)
+    # Green is most of what the eye calls brightness, and is there already.
+    return looks_dense(pixels[:, 1 : 3 * picture.width : 3])
 
 
 def _as_text(page: Any, text: str, options: ExpandOptions) -> bool:
