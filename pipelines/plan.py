@@ -15,7 +15,7 @@ from schemas.fingerprint import fingerprint, ingredients
 from schemas.ids import canonical, digest
 from schemas.models import Model, find_model
 from schemas.models.adapter import adapters_for
-from schemas.rows import Pages, PartKind, Shown, Tiling, outcomes_schema
+from schemas.rows import Pages, PartKind, Shown, Tiling, Upright, outcomes_schema
 from schemas.selection import Selection
 from schemas.tasks.ask import COLUMNS
 from workers.engines import EngineConfig
@@ -180,6 +180,8 @@ def _lane(
         passwords=job.expand.passwords,
         pages=pages,
         text_characters=_room_for_text(tasks, length) if pages is not Pages.IMAGE else 0,
+        # Null by default, so that fingerprints do not mention what hardly a page needs.
+        upright=Upright.METADATA if pool == "vision" and job.expand.upright is Upright.METADATA else None,
         tiling=_tiling(job, pool, engine),
         image_size=job.expand.image_size or model.image_size,
         jpeg_quality=job.expand.jpeg_quality,

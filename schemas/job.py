@@ -22,7 +22,7 @@ from pydantic import (
 from schemas.errors import JobError
 from schemas.limits import Limits
 from schemas.models import AUTO, Pool, Precision
-from schemas.rows import Pages, Tiling
+from schemas.rows import Pages, Tiling, Upright
 from schemas.storage import StorageOptions
 from schemas.tasks import make_task, spread
 from schemas.tasks.base import Task
@@ -98,6 +98,11 @@ class PageOptions(Options):
         Pages.IMAGE,
         description="image draws every page, text sends a page's own text layer, auto the text where it can "
         "be trusted.",
+    )
+    upright: Upright = Field(
+        Upright.TEXT,
+        description="text turns a page of a PDF so that its text layer reads upright; metadata only as the "
+        "file says. Pictures and scans are turned as their files say, either way.",
     )
     tiling: Tiling = Field(
         Tiling.OFF,

@@ -47,6 +47,15 @@ class Tiling(StrEnum):
     AUTO = "auto"
 
 
+class Upright(StrEnum):
+    """By what a page or picture is turned upright."""
+
+    METADATA = "metadata"
+    """What its file says alone: the rotation of a PDF's page, the orientation of EXIF."""
+    TEXT = "text"
+    """Besides, the direction in which a page's text layer runs."""
+
+
 class Status(StrEnum):
     """What an outcome row says of the answers it settles."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from schemas.rows import Pages, Tiling
+from schemas.rows import Pages, Tiling, Upright
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +35,7 @@ class ExpandOptions(BaseModel):
     pages: Pages = Field(Pages.IMAGE, description="How the pages of a PDF are shown.")
     text_characters: int = Field(0, ge=0, description="Of a page shown as text; a longer one is drawn.")
     tiling: Tiling | None = Field(None, description="auto, or null where nothing is shown in tiles.")
+    upright: Upright | None = Field(None, description="metadata, or null: by the text layer as well.")
     jpeg_quality: int = Field(90, ge=30, le=100, description="Quality of the JPEG that carries it.")
     segment_seconds: float = Field(30.0, ge=1.0, le=30.0, description="Longest audio segment.")
     segmentation: int | None = Field(None, description="Version of how recordings become segments.")

@@ -6,20 +6,23 @@ import io
 import math
 import re
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from schemas.errors import CorruptDocument, EncryptedDocument, GemstreamError, LimitExceeded, NoText
-from schemas.rows import Pages, PartKind
+from schemas.rows import Pages, PartKind, Upright
 from workers.expand import ExpandOptions, Opened, Part
 from workers.guard import REFUSED_MEMORY
-from workers.text_layer import FEWEST, font_heights, is_trustworthy
+from workers.text_layer import FEWEST, is_trustworthy, spans_of
 from workers.tiles import in_tiles, is_small, looks_dense, tiles_of
+from workers.turned import PILLOW, upright_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from schemas.limits import Limits
+    from workers.text_layer import Span
 
 LONGEST_PAGE = 1e7
 """Points; 3.5 km. Real plans end at 14,400 (PDF's own limit), fuzzed ones at 2^31."""
@@ -70,7 +73,7 @@ class PdfExpander:
         options: ExpandOptions,
         limits: Limits,
     ) -> list[Part]:
-        """Read and draw pages `start` to `stop`. Sizes are in points, of the page as it is turned."""
+        """Read and draw pages `start` to `stop`. Sizes are in points, of the page as it is shown."""
         with _document(path) as document:
             if opened.plan["password"] is not None:
                 document.authenticate(opened.plan["password"])
@@ -147,9 +150,10 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
     try:
         page = document.load_page(index)
         width, height = float(page.rect.width), float(page.rect.height)
-        text = _clean(page.get_text()).strip("\n ")
+        layer = page.get_textpage(flags=pymupdf.TEXTFLAGS_TEXT)
+        text = _clean(page.get_text(textpage=layer)).strip("\n ")
         as_text = _as_text(page, text, options)
-        content, tiles = (b"", 0) if as_text else _drawn(page, text, options, limits)
+        drawn = Drawn() if as_text else _drawn(page, text, spans_of(layer), options, limits)
     except GemstreamError as error:
         return Part(index, error=error)
     except pymupdf.mupdf.FzErrorSystem as error:
@@ -157,27 +161,43 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
         raise MemoryError(str(error)) from error
     except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError) as error:
         return Part(index, error=CorruptDocument(f"page {index + 1} cannot be drawn: {_said(error)}"))
+    if drawn.turn % 180:
+        width, height = height, width
     return Part(
         index,
-        content,
+        drawn.content,
         width=round(width),
         height=round(height),
-        rotation=int(page.rotation),
-        tiles=tiles or None,
+        rotation=(int(page.rotation) + drawn.turn) % 360,
+        tiles=drawn.tiles or None,
         text=text or None,
     )
 
 
-def _drawn(page: Any, text: str, options: ExpandOptions, limits: Limits) -> tuple[bytes, int]:
-    """The page as JPEG, and in how many tiles it is shown."""
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A page as JPEG, in how many tiles it is shown, and how far it was turned beyond its own rotation."""
+
+    content: bytes = b""
+    tiles: int = 0
+    turn: int = 0
+
+
+def _drawn(page: Any, text: str, spans: list[Span], options: ExpandOptions, limits: Limits) -> Drawn:
     size = float(page.rect.width), float(page.rect.height)
     scale = _scale(*size, options, limits)
     picture = _pixmap(page, scale)
-    side = in_tiles(size, lambda: _is_dense(page, text, picture, scale), options, limits)
+    side = in_tiles(size, lambda: _is_dense(text, spans, picture, scale), options, limits)
     if side:
         picture = _pixmap(page, side / max(size))
     _refuse_lost_content(page, picture, text)
-    return _jpeg(picture, options), tiles_of(picture.width, picture.height) if side else 0
+    by_text = options.upright is not Upright.METADATA
+    turn = upright_turn(spans, int(page.rotation)) if by_text else 0
+    return Drawn(
+        content=_jpeg(picture, turn, options),
+        tiles=tiles_of(picture.width, picture.height) if side else 0,
+        turn=turn,
+    )
 
 
 def _pixmap(page: Any, scale: float) -> Any:
@@ -186,10 +206,10 @@ def _pixmap(page: Any, scale: float) -> Any:
     return page.get_pixmap(matrix=pymupdf.Matrix(scale, scale), colorspace=pymupdf.csRGB, alpha=False)
 
 
-def _is_dense(page: Any, text: str, picture: Any, scale: float) -> bool:
+def _is_dense(text: str, spans: list[Span], picture: Any, scale: float) -> bool:
     """By its fonts; of a page without a text layer, by what it looks like."""
     if sum(map(str.isalnum, text)) >= FEWEST:
-        return is_small(font_heights(page), scale)
+        return is_small(((span.height, span.characters) for span in spans), scale)
     import numpy as np
 
     pixels = np.frombuffer(picture.samples_mv, np.uint8).reshape(picture.height, picture.stride)
@@ -239,15 +259,16 @@ def _refuse_lost_content(page: Any, picture: Any, text: str) -> None:
         raise CorruptDocument(f"page {page.number + 1} comes out blank: {complaints[-1]}")
 
 
-def _jpeg(picture: Any, options: ExpandOptions) -> bytes:
-    """Written by Pillow in 4 ms a page at 896 pixels; MuPDF's own writer takes 42."""
+def _jpeg(picture: Any, turn: int, options: ExpandOptions) -> bytes:
+    """Turned clockwise. Written by Pillow in 4 ms a page at 896 pixels; MuPDF's own writer takes 42."""
     from PIL import Image
 
     size = (picture.width, picture.height)
     body = io.BytesIO()
-    Image.frombuffer("RGB", size, picture.samples_mv, "raw", "RGB", picture.stride, 1).save(
-        body, "JPEG", quality=options.jpeg_quality
-    )
+    image = Image.frombuffer("RGB", size, picture.samples_mv, "raw", "RGB", picture.stride, 1)
+    if turn:
+        image = image.transpose(Image.Transpose[PILLOW[turn]])
+    image.save(body, "JPEG", quality=options.jpeg_quality)
     return body.getvalue()
 
 
