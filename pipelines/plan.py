@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from pipelines.refusals import refuse_adapters_elsewhere, refuse_unfit
+from pipelines.asks import make_ask, make_whole, room_for_text
+from pipelines.refusals import refuse_adapters_elsewhere, refuse_tiles, refuse_unfit
 from schemas.errors import JobError
-from schemas.fingerprint import fingerprint, ingredients
 from schemas.ids import canonical, digest
 from schemas.models import Model, find_model
 from schemas.models.adapter import adapters_for
 from schemas.models.base import GEMMA4_BUDGETS, gemma4_budget
-from schemas.rows import Pages, PartKind, Shown, outcomes_schema
+from schemas.rows import Pages, PartKind, Tiling, Upright, outcomes_schema
 from schemas.selection import Selection
-from schemas.tasks.ask import COLUMNS
 from workers.engines import EngineConfig
 from workers.expand import ExpandOptions
-from workers.prompt import Ask
 from workers.registry import ENGINES, SINKS, resolve
 from workers.segments import VERSION as SEGMENTATION
 from workers.storage.factory import normalise
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from schemas.job import JobSpec, PartPool
     from schemas.tasks.base import Task
     from workers.engines import Engine
+    from workers.prompt import Ask
 
 DEFAULT_MODELS: dict[PartPool, str] = {"vision": "google/gemma-3-4b-it", "audio": "google/gemma-3n-E4B-it"}
 POOL_PARTS: dict[PartPool, frozenset[PartKind]] = {
@@ -43,12 +42,6 @@ POOL_PARTS: dict[PartPool, frozenset[PartKind]] = {
 }
 MAX_MODEL_LEN = 8_192
 """Of Gemma's 128 K: a page is 256 tokens and an answer some thousand; KV cache is the GPU's memory."""
-TEMPLATE_TOKENS = 32
-"""Turn markers, BOS, and the newlines around the media."""
-MIN_ANSWER_TOKENS = 16
-MIN_TEXT_CHARACTERS = 500
-MIN_WHOLE_CHARACTERS = 120
-"""Of what parts say, beside a question about all of them: two short answers."""
 
 
 @dataclass(frozen=True)
@@ -205,17 +198,18 @@ def _lane(
     expand = ExpandOptions(
         passwords=job.expand.passwords,
         pages=pages,
-        text_characters=_room_for_text(tasks, length) if pages is not Pages.IMAGE else 0,
+        text_characters=room_for_text(tasks, length) if pages is not Pages.IMAGE else 0,
         checked_share=job.expand.checked_share if any(map(_is_checked, tasks)) else 0,
+        # Null by default, so that fingerprints do not mention what hardly a page needs.
+        upright=Upright.METADATA if pool == "vision" and job.expand.upright is Upright.METADATA else None,
+        tiling=_tiling(job, pool, model, engine),
         image_size=job.expand.image_size or model.image_size,
         jpeg_quality=job.expand.jpeg_quality,
         segment_seconds=model.clip_seconds,
         segmentation=SEGMENTATION if pool == "audio" else None,
     )
-    asks = tuple(_ask(job, task, config, expand, attributes) for task in tasks)
-    wholes = tuple(
-        _whole(job, ask, question, config, expand) for ask in asks if (question := ask.task.whole_question())
-    )
+    asks = tuple(make_ask(job, task, config, expand, attributes) for task in tasks)
+    wholes = tuple(whole for ask in asks if (whole := make_whole(job, ask, config, expand)))
     return Lane(pool, model, config, asks, wholes, expand)
 
 
@@ -250,6 +244,14 @@ def _budgeted(model: Model, options: Mapping[str, Any]) -> Model:
     return model.model_copy(update=gemma4_budget(tokens))
 
 
+def _tiling(job: JobSpec, pool: PartPool, model: Model, engine: type[Engine]) -> Tiling | None:
+    """None where there is none: fingerprints of such jobs do not mention it."""
+    if pool != "vision" or job.expand.tiling is Tiling.OFF:
+        return None
+    refuse_tiles(job, model, engine)
+    return job.expand.tiling
+
+
 def _check(engine: type[Engine], config: EngineConfig) -> None:
     """Refuse here what its worker would refuse. What was given is not repeated: it may be a key."""
     try:
@@ -263,98 +265,6 @@ def _check(engine: type[Engine], config: EngineConfig) -> None:
         ) from None
 
 
-def _shown(model: Model, expand: ExpandOptions) -> tuple[Shown, ...]:
-    """The ways in which parts are put before this model in this job."""
-    if PartKind.AUDIO in model.parts:
-        return (Shown.AUDIO,)
-    return (Shown.IMAGE,) if expand.pages is Pages.IMAGE else (Shown.IMAGE, Shown.TEXT)
-
-
 def _is_checked(task: Task) -> bool:
     """Whether its answers about pages can be held against their text layers."""
     return task.copies and PartKind.PAGE in task.asked_of
-
-
-def _room_for_text(tasks: list[Task], length: int) -> int:
-    """Characters of a page's text that fit the context beside any task's question and answer: a token is at
-    least a character."""
-    taken = max(len(task.question(Shown.TEXT)) + task.max_tokens for task in tasks)
-    room = length - TEMPLATE_TOKENS - taken
-    if room < MIN_TEXT_CHARACTERS:
-        raise JobError(
-            f"expand.pages: {length} tokens of context leave no room for a page's text beside {taken} of "
-            "question and answer; raise engine.max_model_len, lower tasks.max_tokens, or set it to image",
-            key="expand.pages",
-        )
-    return room
-
-
-def _refuse_unknown_columns(task: Task, attributes: pa.DataType | None) -> None:
-    known = [*COLUMNS, *(field.name for field in attributes or ())]
-    unknown = [name for name in task.columns if name not in known]
-    if unknown:
-        raise JobError(
-            f"tasks.{task.name}: the prompt names ${unknown[0]}, and there is {', '.join(known)}",
-            key=f"tasks.{task.name}.prompt",
-        )
-
-
-def _ask(
-    job: JobSpec, task: Task, config: EngineConfig, expand: ExpandOptions, attributes: pa.DataType | None
-) -> Ask:
-    model, length = config.model, config.max_model_len
-    questions = {how: task.subject() if model.only else task.question(how) for how in _shown(model, expand)}
-    asked = max(questions.values(), key=len)
-    # A token is at least a character, so the question's length bounds its tokens from above.
-    part_tokens = max(model.media_tokens, expand.text_characters)
-    room = min(job.limits.answer_tokens, length - part_tokens - len(asked) - TEMPLATE_TOKENS)
-    if room < MIN_ANSWER_TOKENS:
-        raise JobError(
-            f"tasks.{task.name}: a question of {len(asked)} characters and {model.media_tokens} media tokens "
-            f"leave no room in {length} tokens; raise engine.max_model_len or limits.answer_tokens",
-            key=f"tasks.{task.name}",
-        )
-    _refuse_unknown_columns(task, attributes)
-    adapter = config.adapters[task.adapter] if task.adapter else None
-    made_of = ingredients(task, questions.values(), model, _options(expand), job.seed, adapter)
-    return Ask(
-        task=task,
-        questions=questions,
-        fingerprint=fingerprint(made_of),
-        made_of=made_of,
-        max_tokens=min(task.max_tokens, room),
-        ceiling_tokens=room,
-        seed=job.seed,
-    )
-
-
-def _whole(job: JobSpec, ask: Ask, question: str, config: EngineConfig, expand: ExpandOptions) -> Ask:
-    """The question about whole documents that goes with one about their parts. What changes of that one
-    changes this one."""
-    length = config.max_model_len
-    ceiling = min(job.limits.answer_tokens, 2 * ask.max_tokens, length // 3)
-    room = length - TEMPLATE_TOKENS - len(question) - ceiling
-    if room < MIN_WHOLE_CHARACTERS:
-        raise JobError(
-            f"tasks.{ask.task.name}: {length} tokens of context leave no room for what its parts say of a "
-            "document; raise engine.max_model_len, or set whole: false",
-            key=f"tasks.{ask.task.name}.whole",
-        )
-    adapter = config.adapters[ask.task.adapter] if ask.task.adapter else None
-    questions = (question, *ask.questions.values())
-    made_of = ingredients(ask.task, questions, config.model, _options(expand), job.seed, adapter)
-    return Ask(
-        task=ask.task,
-        questions={Shown.TEXT: question},
-        fingerprint=fingerprint(made_of),
-        made_of=made_of,
-        max_tokens=min(ask.max_tokens, ceiling),
-        ceiling_tokens=ceiling,
-        seed=job.seed,
-        room=room,
-    )
-
-
-def _options(expand: ExpandOptions) -> dict[str, Any]:
-    """What of the expand options changes the answers."""
-    return expand.model_dump(mode="json", exclude=ExpandOptions.UNSEEN, exclude_none=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -49,7 +50,9 @@ class Preview(BaseModel):
     media: dict[str, int] = Field(description="Media type -> documents, estimated beyond the sample.")
     parts: dict[str, int] = Field(description="Part kind -> parts, estimated.")
     requests: dict[str, int] = Field(description="Task -> questions, estimated.")
-    prompt_tokens: int
+    tiled: dict[str, int] = Field(description="Part kind -> parts that are shown in tiles, estimated.")
+    prompt_tokens: int = Field(description="Of the whole run, tiles among them.")
+    tile_tokens: int = Field(description="Of these, what the tiles cost.")
     answer_tokens_at_most: int
     models: dict[str, str]
     choices: dict[str, str] = Field(description="Pool -> why its model, where that was left to auto.")
@@ -71,8 +74,11 @@ class Preview(BaseModel):
         rows |= {"documents to work on": self.listed - self.skipped}
         rows |= {f"documents, {media}": count for media, count in sorted(self.media.items())}
         rows |= {f"parts, {kind}": count for kind, count in sorted(self.parts.items())}
+        rows |= {f"parts in tiles, {kind}": count for kind, count in sorted(self.tiled.items())}
         rows |= {f"questions, {task}": count for task, count in sorted(self.requests.items())}
-        rows |= {"tokens in, about": self.prompt_tokens, "tokens out, at most": self.answer_tokens_at_most}
+        rows |= {"tokens in, about": self.prompt_tokens}
+        rows |= {"tokens in, of tiles": self.tile_tokens} if self.tiled else {}
+        rows |= {"tokens out, at most": self.answer_tokens_at_most}
         for what, count in rows.items():
             counts.add_row(what, f"{count:,}")
         for pool, model in self.models.items():
@@ -85,6 +91,17 @@ class Preview(BaseModel):
             for pointer, words in found.items():
                 bounds.add_row(task, escape(pointer), words)
         return Group(counts, columns, *([bounds] if self.bounds else []))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Documents that were expanded to see what they are made of, counted by part kind."""
+
+    documents: int
+    parts: Counter[str] = field(default_factory=Counter)
+    several: Counter[str] = field(default_factory=Counter)
+    tiled: Counter[str] = field(default_factory=Counter)
+    tiles: Counter[str] = field(default_factory=Counter)
 
 
 def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
@@ -108,10 +125,12 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
     media = _media(plan, sample)
     due = listed - skipped
     scale = due / len(sample) if len(sample) else 0.0
-    parts, several, opened = _parts(plan, sample.slice(0, OPENED))
-    per_document = due / opened if opened else 0.0
-    kinds = {kind: round(count * per_document) for kind, count in parts.items()}
-    wholes = {kind: round(count * per_document) for kind, count in several.items()}
+    seen = _parts(plan, sample.slice(0, OPENED))
+    per_document = due / seen.documents if seen.documents else 0.0
+    kinds, wholes, tiled = (
+        {kind: round(count * per_document) for kind, count in counts.items()}
+        for counts in (seen.parts, seen.several, seen.tiled)
+    )
     requests: Counter[str] = Counter()
     prompt_tokens = answer_tokens = 0
     for lane, ask in _asks(plan):
@@ -119,6 +138,7 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
         requests[ask.task.name] += count
         prompt_tokens += count * _prompt_tokens(lane, ask)
         answer_tokens += count * ask.max_tokens
+    tile_tokens = round(per_document * sum(_tile_tokens(lane, ask, seen) for lane, ask in _asks(plan)))
     return Preview(
         listed=listed,
         skipped=skipped,
@@ -126,7 +146,9 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
         media={name: round(count * scale) for name, count in media.items()},
         parts=kinds,
         requests=dict(requests),
-        prompt_tokens=prompt_tokens,
+        tiled=tiled,
+        prompt_tokens=prompt_tokens + tile_tokens,
+        tile_tokens=tile_tokens,
         answer_tokens_at_most=answer_tokens,
         models={lane.pool: lane.model.identity for lane in plan.lanes},
         choices=chosen.reasons,
@@ -136,7 +158,7 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
             for task in job.tasks
         },
         bounds={task.name: task.bounds() for task in job.tasks if task.bounds()},
-        sampled=opened,
+        sampled=seen.documents,
     )
 
 
@@ -148,6 +170,13 @@ def _prompt_tokens(lane: Lane, ask: Ask) -> int:
     """Media, or as much text as fits, plus words: about four characters a token in Gemma's vocabulary."""
     question = max(ask.questions.values(), key=len)
     return (lane.model.media_tokens if ask.room is None else ask.room // 4) + len(question) // 4
+
+
+def _tile_tokens(lane: Lane, ask: Ask, seen: Sample) -> int:
+    """What the tiles in the sample cost one task. A question about whole documents has none."""
+    if ask.room is not None:
+        return 0
+    return lane.model.media_tokens * sum(seen.tiles[kind] for kind in ask.task.asked_of)
 
 
 def _walk(plan: Plan, ledger: Ledger, tables: Iterator[pa.Table]) -> tuple[Counter[str], int, pa.Table]:
@@ -189,13 +218,11 @@ def _media_type(plan: Plan, uri: str, version: str) -> str:
         return error.category
 
 
-def _parts(plan: Plan, sample: pa.Table) -> tuple[Counter[str], Counter[str], int]:
-    """Of the sample's documents, expanded for real: parts by kind, documents of several parts by the kind of
-    those, and how many documents that were."""
-    parts: Counter[str] = Counter()
-    several: Counter[str] = Counter()
+def _parts(plan: Plan, sample: pa.Table) -> Sample:
+    """The sample's documents, expanded for real."""
+    seen = Sample(len(sample))
     if not len(sample):
-        return parts, several, 0
+        return seen
     kinds = {kind: names for lane in plan.lanes for kind, names in lane.tasks_by_kind.items()}
     stage = Expand(
         storage=plan.job.storage, options=plan.lanes[0].expand, limits=plan.job.limits, tasks_by_kind=kinds
@@ -204,11 +231,15 @@ def _parts(plan: Plan, sample: pa.Table) -> tuple[Counter[str], Counter[str], in
         for table in stage(sample.append_column("kept", pa.nulls(len(sample), pa.list_(pa.string())))):
             shown = table.filter(pc.invert(pc.equal(pc.fill_null(table["status"], ""), Status.ERROR.value)))
             shown = shown.filter(pc.is_valid(shown["shown"]))
-            parts.update(shown["part_kind"].to_pylist())
+            seen.parts.update(shown["part_kind"].to_pylist())
             first = shown.filter(
                 pc.and_(pc.equal(shown["part_index"], 0), pc.greater(shown["parts_total"], 1))
             )
-            several.update(first["part_kind"].to_pylist())
+            seen.several.update(first["part_kind"].to_pylist())
+            tiled = shown.filter(pc.is_valid(shown["tiles"]))
+            for kind, tiles in zip(tiled["part_kind"].to_pylist(), tiled["tiles"].to_pylist(), strict=True):
+                seen.tiled[kind] += 1
+                seen.tiles[kind] += tiles
     finally:
         stage.close()
-    return parts, several, len(sample)
+    return seen

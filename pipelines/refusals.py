@@ -63,3 +63,21 @@ def refuse_adapters_elsewhere(job: JobSpec, tasks: list[Task], engine: type[Engi
         "and where the server has it under a name, ask that by engine.options.model, in a job of its own",
         key=key,
     )
+
+
+def refuse_tiles(job: JobSpec, model: Model, engine: type[Engine]) -> None:
+    """Tiles are made by Gemma 3's own processor, where it is told so request by request.
+
+    Raises:
+        JobError: the engine cannot tell it, or the model has another.
+    """
+    key = "expand.tiling"
+    if not engine.tiles:
+        raise JobError(
+            f"{key}: the {job.engine.kind} engine cannot ask for tiles picture by picture; set it to "
+            "off. A server of vLLM makes them of every picture when it is started with "
+            """--mm-processor-kwargs '{"do_pan_and_scan": true}', which costs their tokens each time""",
+            key=key,
+        )
+    if model.family != "gemma3" or model.only is not None:
+        raise JobError(f"{key}: {model.source} is shown pictures whole; set it to off", key=key)

@@ -22,7 +22,7 @@ from pydantic import (
 from schemas.errors import JobError
 from schemas.limits import Limits
 from schemas.models import AUTO, Pool, Precision
-from schemas.rows import Pages
+from schemas.rows import Pages, Tiling, Upright
 from schemas.storage import StorageOptions
 from schemas.tasks import make_task, spread
 from schemas.tasks.base import Task
@@ -106,10 +106,26 @@ class PageOptions(Options):
         description="Of the pages that auto shows as text, the share that ocr reads by eye as well, to tell "
         "how far off it is; a page that is drawn costs no question. 0: no page is held against its text.",
     )
+    upright: Upright = Field(
+        Upright.TEXT,
+        description="text turns a page of a PDF so that its text layer reads upright; metadata only as the "
+        "file says. Pictures and scans are turned as their files say, either way.",
+    )
+    tiling: Tiling = Field(
+        Tiling.OFF,
+        description="auto shows Gemma 3 long pages, and those of small print, in two to four tiles besides "
+        "the whole, each at the whole's number of tokens.",
+    )
     image_size: int | None = Field(
         None, ge=32, le=4096, description="Longest side shown; the model's own if not set."
     )
     workers: int | None = Field(None, ge=1, description="Parser processes; one per CPU left over if not set.")
+
+    @field_validator("tiling", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        # YAML reads a bare `off` as false.
+        return Tiling.OFF if value is False else value
 
 
 class SinkOptions(Options):

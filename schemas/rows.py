@@ -40,6 +40,22 @@ class Pages(StrEnum):
     TEXT = "text"
 
 
+class Tiling(StrEnum):
+    """Whether parts are shown in tiles besides the whole."""
+
+    OFF = "off"
+    AUTO = "auto"
+
+
+class Upright(StrEnum):
+    """By what a page or picture is turned upright."""
+
+    METADATA = "metadata"
+    """What its file says alone: the rotation of a PDF's page, the orientation of EXIF."""
+    TEXT = "text"
+    """Besides, the direction in which a page's text layer runs."""
+
+
 class Status(StrEnum):
     """What an outcome row says of the answers it settles."""
 
@@ -86,6 +102,7 @@ PART_FACTS = pa.schema(
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("rotation", pa.int16()),
+        pa.field("tiles", pa.int16()),
         pa.field("start_seconds", pa.float64()),
         pa.field("end_seconds", pa.float64()),
     ]
@@ -93,7 +110,8 @@ PART_FACTS = pa.schema(
 """`part_index` counts from 0, and is null where a row is about the document as a whole.
 `shown` is how the part was put before the model: image, text or audio; null where it never was.
 `width` and `height` are points for a page and pixels for an image, as the document has them (before
-scaling to the model); `rotation` is the clockwise turn in degrees that was applied."""
+scaling to the model); `rotation` is the clockwise turn in degrees that was applied; `tiles` is how many tiles
+the model saw besides the whole, each at the whole's number of tokens, and null where there were none."""
 
 ERROR = pa.struct(
     [

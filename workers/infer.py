@@ -278,6 +278,7 @@ def _parts(table: pa.Table, *, filled_in: bool) -> Iterator[Part | None]:
         "part_kind",
         "content",
         "content_hash",
+        "tiles",
         "page_text",
         "status",
         "text_trusted",
@@ -285,11 +286,11 @@ def _parts(table: pa.Table, *, filled_in: bool) -> Iterator[Part | None]:
     )
     rows = zip(*(table[name].to_pylist() for name in names), strict=True)
     for row, names_kept, known in zip(rows, kept, columns, strict=True):
-        document, version, index, kind, content, content_hash, text, status, trusted, looks = row
+        document, version, index, kind, content, content_hash, tiles, text, status, trusted, looks = row
         if status is not None:
             yield None
             continue
-        media = None if content is None else Media(PartKind(kind), content, content_hash)
+        media = None if content is None else Media(PartKind(kind), content, content_hash, tiles or 0)
         identity = f"{document}/{version}/{index}"
         checked = None if looks is None else Media(PartKind(kind), looks, digest(looks))
         kept_names = frozenset(names_kept or ())

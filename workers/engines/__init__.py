@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 class Media:
     """What the model is shown: JPEG bytes, or 16 kHz mono float32 samples.
 
-    `digest` names the content, so that an engine's caches encode it once however many tasks ask.
+    `digest` names the content, so that an engine's caches encode it once however many tasks ask. With `tiles`
+    the picture is shown in so many tiles besides the whole.
     """
 
     kind: PartKind
     content: bytes
     digest: str
+    tiles: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Engine(Protocol):
     hosts_model: ClassVar[bool]
     """Whether the model is loaded here: then it takes a GPU where there are any, and is one of `MODELS` or a
     folder. A server's model may be any that the server knows."""
+    tiles: ClassVar[bool]
+    """Whether it can be told, picture by picture, to show tiles."""
 
     def __init__(self, config: EngineConfig) -> None: ...
 

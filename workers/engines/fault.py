@@ -52,6 +52,7 @@ class FaultEngine:
     """Answers in the shape asked for, or fails as told. A child process stands for the model's."""
 
     hosts_model = True
+    tiles = True
 
     def __init__(self, config: EngineConfig) -> None:
         self._options = FaultOptions.model_validate(dict(config.options))

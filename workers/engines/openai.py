@@ -106,6 +106,7 @@ class OpenAIEngine:
     """A client of one server. It hosts nothing: to start is to find the server there."""
 
     hosts_model = False
+    tiles = False
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config

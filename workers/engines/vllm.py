@@ -15,6 +15,7 @@ from workers import shieldgemma
 from workers.adapters import local_adapters, lora_arguments
 from workers.engines import EngineConfig, Media, Request, Response
 from workers.likelihoods import LIKELIEST, first_token, likelihoods
+from workers.tiles import processor_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,7 @@ class VllmEngine:
     """One `AsyncLLM` and the decoding of what it is shown."""
 
     hosts_model = True
+    tiles = True
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
@@ -143,6 +145,9 @@ class VllmEngine:
                 "multi_modal_data": {item: [media]},
                 "multi_modal_uuids": {item: [request.media.digest]},
             }
+            if request.media.tiles:
+                # Part of the key of vLLM's caches, beside the digest.
+                prompt["mm_processor_kwargs"] = processor_arguments()
         last: Any = None
         try:
             adapter = await self._adapter(request.adapter)

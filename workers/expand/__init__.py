@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from schemas.rows import Pages
+from schemas.rows import Pages, Tiling, Upright
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +41,8 @@ class ExpandOptions(BaseModel):
         0, ge=0, le=1, description="Of the pages that auto shows as text, those drawn too; 0: none is judged."
     )
     document: str = Field("", description="Id and version of the one at hand, by which its pages draw lots.")
+    tiling: Tiling | None = Field(None, description="auto, or null where nothing is shown in tiles.")
+    upright: Upright | None = Field(None, description="metadata, or null: by the text layer as well.")
     jpeg_quality: int = Field(90, ge=30, le=100, description="Quality of the JPEG that carries it.")
     segment_seconds: float = Field(30.0, ge=1.0, le=30.0, description="Longest audio segment.")
     segmentation: int | None = Field(None, description="Version of how recordings become segments.")
@@ -72,6 +74,7 @@ class Part:
     width: int | None = None
     height: int | None = None
     rotation: int | None = None
+    tiles: int | None = None
     start_seconds: float | None = None
     end_seconds: float | None = None
     text: str | None = None

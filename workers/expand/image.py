@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from schemas.errors import CorruptDocument, GemstreamError, LimitExceeded, UnsupportedMedia
 from schemas.rows import PartKind
 from workers.expand import ExpandOptions, Opened, Part
+from workers.tiles import WORTHWHILE, in_tiles, looks_dense, tiles_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -225,20 +226,22 @@ def _part(image: Image, index: int, frame: int, options: ExpandOptions, limits: 
         if image.format == "TIFF":
             image.seek(frame)
         _check_size(image, limits)
-        return _shown(image, index, options)
+        return _shown(image, index, options, limits)
     except images.DecompressionBombError as error:
         return Part(index, error=_too_many_pixels(error, limits))
     except GemstreamError as error:
         return Part(index, error=error)
 
 
-def _shown(image: Image, index: int, options: ExpandOptions) -> Part:
+def _shown(image: Image, index: int, options: ExpandOptions, limits: Limits) -> Part:
     """One picture as the model sees it. Truncated data raises; half a picture is not a picture."""
     from PIL import Image as images
 
     stored = image.size
+    # What tiles would take, if it has them to give.
+    most = max(stored) >= WORTHWHILE * options.image_size and in_tiles(stored, lambda: True, options, limits)
     # The fitted size, not the square: landscapes would stop one halving early (39 against 23 a second).
-    image.draft(None, _fitted(stored, options))
+    image.draft(None, _fitted(stored, most or options.image_size))
     # Pillow turns TIFFs and libheif HEICs while they load, and then say that there is nothing to turn;
     # a PNG tells its orientation only when it is loaded.
     before = 1 if image.format == "PNG" else image.info.get("original_orientation") or _orientation(image)
@@ -249,8 +252,10 @@ def _shown(image: Image, index: int, options: ExpandOptions) -> Part:
         # A drafted JPEG is smaller now; of the others, some headers state another size than there is.
         stored = image.size
     turn = None if turned_already else TURNS.get(orientation)
-    size = _fitted(stored, options)
     shown = eight_bits(image)
+    whole, lying = _fitted(stored, options.image_size), turn is not None and orientation >= 5
+    side = most and in_tiles(stored, lambda: _is_dense(shown, whole, lying=lying), options, limits)
+    size = _fitted(stored, side) if side else whole
     if shown.size != size:
         shown = shown.resize(size, images.Resampling.LANCZOS, reducing_gap=3.0)
     if shown.mode == "RGBA":
@@ -261,13 +266,23 @@ def _shown(image: Image, index: int, options: ExpandOptions) -> Part:
         shown = shown.transpose(images.Transpose[turn])
     body = io.BytesIO()
     shown.save(body, "JPEG", quality=options.jpeg_quality)
-    width, height = stored[::-1] if turn is not None and orientation >= 5 else stored
-    return Part(index, body.getvalue(), width=width, height=height, rotation=ROTATIONS.get(orientation, 0))
+    width, height = stored[::-1] if lying else stored
+    rotation, tiles = ROTATIONS.get(orientation, 0), tiles_of(*size) if side else 0
+    return Part(index, body.getvalue(), width=width, height=height, rotation=rotation, tiles=tiles or None)
 
 
-def _fitted(size: tuple[int, int], options: ExpandOptions) -> tuple[int, int]:
-    """The same shape with a longest side of at most `image_size`; never larger than it is."""
-    scale = min(1.0, options.image_size / max(size))
+def _is_dense(picture: Image, whole: tuple[int, int], *, lying: bool) -> bool:
+    """Whether it is one of small text, as the model would see it whole, and upright."""
+    import numpy as np
+    from PIL import Image as images
+
+    grey = np.asarray(picture.convert("L").resize(whole, images.Resampling.BOX, reducing_gap=2.0))
+    return looks_dense(grey.T if lying else grey)
+
+
+def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """The same shape with a longest side of at most `side`; never larger than it is."""
+    scale = min(1.0, side / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 

@@ -6,19 +6,23 @@ import io
 import math
 import re
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from schemas.errors import CorruptDocument, EncryptedDocument, GemstreamError, LimitExceeded, NoText
-from schemas.rows import Pages, PartKind
+from schemas.rows import Pages, PartKind, Upright
 from workers.expand import ExpandOptions, Opened, Part
 from workers.guard import REFUSED_MEMORY
-from workers.text_layer import is_checked, is_trustworthy
+from workers.text_layer import FEWEST, is_checked, is_trustworthy, spans_of
+from workers.tiles import in_tiles, is_small, looks_dense, tiles_of
+from workers.turned import PILLOW, upright_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from schemas.limits import Limits
+    from workers.text_layer import Span
 
 LONGEST_PAGE = 1e7
 """Points; 3.5 km. Real plans end at 14,400 (PDF's own limit), fuzzed ones at 2^31."""
@@ -31,7 +35,7 @@ class PdfExpander:
     part_kind: ClassVar[PartKind] = PartKind.PAGE
     # Opening again costs an encrypted file 0.15 s, a damaged one a walk through all of it.
     chunk: ClassVar[int] = 16
-    libraries: ClassVar[tuple[str, ...]] = ("pymupdf", "PIL.Image")
+    libraries: ClassVar[tuple[str, ...]] = ("pymupdf", "PIL.Image", "numpy")
 
     def open(self, path: Path, scratch: Path, options: ExpandOptions, limits: Limits) -> Opened:
         """Unlock it and count its pages.
@@ -69,7 +73,7 @@ class PdfExpander:
         options: ExpandOptions,
         limits: Limits,
     ) -> list[Part]:
-        """Read and draw pages `start` to `stop`. Sizes are in points, of the page as it is turned."""
+        """Read and draw pages `start` to `stop`. Sizes are in points, of the page as it is shown."""
         with _document(path) as document:
             if opened.plan["password"] is not None:
                 document.authenticate(opened.plan["password"])
@@ -146,11 +150,12 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
     try:
         page = document.load_page(index)
         width, height = float(page.rect.width), float(page.rect.height)
-        text = _clean(page.get_text()).strip("\n ")
+        layer = page.get_textpage(flags=pymupdf.TEXTFLAGS_TEXT)
+        text = _clean(page.get_text(textpage=layer)).strip("\n ")
         trusted = _trusted(page, text, options)
         as_text = _as_text(page, text, bool(trusted), options)
-        content = b"" if as_text else _drawn(page, text, options, limits)
-        checked = _checked(page, text, options, limits) if as_text and trusted else None
+        drawn = Drawn() if as_text else _drawn(page, text, spans_of(layer), options, limits)
+        checked = _checked(page, text, spans_of(layer), options, limits) if as_text and trusted else None
     except GemstreamError as error:
         return Part(index, error=error)
     except pymupdf.mupdf.FzErrorSystem as error:
@@ -158,12 +163,15 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
         raise MemoryError(str(error)) from error
     except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError) as error:
         return Part(index, error=CorruptDocument(f"page {index + 1} cannot be drawn: {_said(error)}"))
+    if drawn.turn % 180:
+        width, height = height, width
     return Part(
         index,
-        content,
+        drawn.content,
         width=round(width),
         height=round(height),
-        rotation=int(page.rotation),
+        rotation=(int(page.rotation) + drawn.turn) % 360,
+        tiles=drawn.tiles or None,
         text=text or None,
         trusted=trusted,
         checked=checked,
@@ -189,25 +197,59 @@ def _trusted(page: Any, text: str, options: ExpandOptions) -> bool | None:
         return False
 
 
-def _checked(page: Any, text: str, options: ExpandOptions, limits: Limits) -> bytes | None:
+def _checked(page: Any, text: str, spans: list[Span], options: ExpandOptions, limits: Limits) -> bytes | None:
     """A page that is shown as text as it looks, if it is drawn to be read by eye; empty if it cannot be."""
     import pymupdf
 
     if not is_checked(options.document, page.number, options.checked_share):
         return None
     try:
-        return _drawn(page, text, options, limits)
+        return _drawn(page, text, spans, options.model_copy(update={"tiling": None}), limits).content
     except (GemstreamError, MemoryError, pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
         return b""
 
 
-def _drawn(page: Any, text: str, options: ExpandOptions, limits: Limits) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A page as JPEG, in how many tiles it is shown, and how far it was turned beyond its own rotation."""
+
+    content: bytes = b""
+    tiles: int = 0
+    turn: int = 0
+
+
+def _drawn(page: Any, text: str, spans: list[Span], options: ExpandOptions, limits: Limits) -> Drawn:
+    size = float(page.rect.width), float(page.rect.height)
+    scale = _scale(*size, options, limits)
+    picture = _pixmap(page, scale)
+    side = in_tiles(size, lambda: _is_dense(text, spans, picture, scale), options, limits)
+    if side:
+        picture = _pixmap(page, side / max(size))
+    _refuse_lost_content(page, picture, text)
+    by_text = options.upright is not Upright.METADATA
+    turn = upright_turn(spans, int(page.rotation)) if by_text else 0
+    return Drawn(
+        content=_jpeg(picture, turn, options),
+        tiles=tiles_of(picture.width, picture.height) if side else 0,
+        turn=turn,
+    )
+
+
+def _pixmap(page: Any, scale: float) -> Any:
     import pymupdf
 
-    scale = _scale(float(page.rect.width), float(page.rect.height), options, limits)
-    picture = page.get_pixmap(matrix=pymupdf.Matrix(scale, scale), colorspace=pymupdf.csRGB, alpha=False)
-    _refuse_lost_content(page, picture, text)
-    return _jpeg(picture, options)
+    return page.get_pixmap(matrix=pymupdf.Matrix(scale, scale), colorspace=pymupdf.csRGB, alpha=False)
+
+
+def _is_dense(text: str, spans: list[Span], picture: Any, scale: float) -> bool:
+    """By its fonts; of a page without a text layer, by what it looks like."""
+    if sum(map(str.isalnum, text)) >= FEWEST:
+        return is_small(((span.height, span.characters) for span in spans), scale)
+    import numpy as np
+
+    pixels = np.frombuffer(picture.samples_mv, np.uint8).reshape(picture.height, picture.stride)
+    # Green is most of what the eye calls brightness, and is there already.
+    return looks_dense(pixels[:, 1 : 3 * picture.width : 3])
 
 
 def _as_text(page: Any, text: str, trusted: bool, options: ExpandOptions) -> bool:
@@ -252,15 +294,16 @@ def _refuse_lost_content(page: Any, picture: Any, text: str) -> None:
         raise CorruptDocument(f"page {page.number + 1} comes out blank: {complaints[-1]}")
 
 
-def _jpeg(picture: Any, options: ExpandOptions) -> bytes:
-    """Written by Pillow in 4 ms a page at 896 pixels; MuPDF's own writer takes 42."""
+def _jpeg(picture: Any, turn: int, options: ExpandOptions) -> bytes:
+    """Turned clockwise. Written by Pillow in 4 ms a page at 896 pixels; MuPDF's own writer takes 42."""
     from PIL import Image
 
     size = (picture.width, picture.height)
     body = io.BytesIO()
-    Image.frombuffer("RGB", size, picture.samples_mv, "raw", "RGB", picture.stride, 1).save(
-        body, "JPEG", quality=options.jpeg_quality
-    )
+    image = Image.frombuffer("RGB", size, picture.samples_mv, "raw", "RGB", picture.stride, 1)
+    if turn:
+        image = image.transpose(Image.Transpose[PILLOW[turn]])
+    image.save(body, "JPEG", quality=options.jpeg_quality)
     return body.getvalue()
 
 
