@@ -75,6 +75,7 @@ def _run(job: JobSpec, console: Console, selection: Selection | None) -> RunRepo
     # Everything that can be refused is refused before Ray starts, which takes seconds.
     first = make_plan(settle_models(job).job, source.attributes, job.engine.gpus or 0.0, selection)
     refuse_foreign_output(first)
+    source.check()
     with Lease(first.output, job.storage, first.run_id, first.selection.shard) as lease, cluster():
         from ray.exceptions import RayError
 

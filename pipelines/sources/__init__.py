@@ -32,6 +32,14 @@ class Source(Protocol):
     duplicates: int
     """Documents named more than once and left out so far."""
 
+    def check(self) -> None:
+        """Look whether it can be listed at all, which costs a request or two and spares the start of Ray.
+
+        Raises:
+            GemstreamError: what `documents` would raise at once.
+        """
+        ...
+
     def documents(self) -> Iterator[pa.Table]:
         """Stream tables of `rows.DOCUMENTS`, `lane` null, with `attributes` last if there are any.
 

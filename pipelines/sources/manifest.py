@@ -75,6 +75,9 @@ class ManifestSource:
             raise JobError(f"manifest: {error.message}", key="manifest") from error
         self.attributes = self._rows.attributes
 
+    def check(self) -> None:
+        """Nothing: its columns were read when it was opened; see `Source.check`."""
+
     def documents(self) -> Iterator[pa.Table]:
         """Stream the tables, looking one chunk ahead; see `Source.documents`."""
         with ThreadPoolExecutor(THREADS, thread_name_prefix="look-up") as threads:

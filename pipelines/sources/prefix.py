@@ -50,6 +50,11 @@ class PrefixSource:
                 if prefix != other and is_under(prefix, other):
                     raise JobError(f"input {prefix} lies inside input {other}: leave it out", key="input")
 
+    def check(self) -> None:
+        """List the first page of each prefix; see `Source.check`."""
+        for storage, prefix in zip(self._storages, self.prefixes, strict=True):
+            next(iter(storage.list(prefix)), None)
+
     def documents(self) -> Iterator[pa.Table]:
         """Stream the tables; see `Source.documents`."""
         for chunk in in_chunks(islice(self._wanted(), self.limit), self.rows):

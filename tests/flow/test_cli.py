@@ -114,6 +114,7 @@ def test_access_denied(object_store: ObjectStore, tmp_path: Path, change: dict[s
     assert done.returncode == 1
     assert "Traceback" not in done.stderr, done.stderr
     assert object_store.secret_key not in done.stderr + done.stdout
+    assert not (tmp_path / "out").exists(), "refused before anything was started"
 
 
 def test_a_bucket_that_is_not_there(object_store: ObjectStore, tmp_path: Path) -> None:
@@ -123,6 +124,7 @@ def test_a_bucket_that_is_not_there(object_store: ObjectStore, tmp_path: Path) -
     )
     assert done.returncode == 1
     assert "no-such-bucket-here" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists(), "refused before anything was started"
 
 
 def test_an_output_that_is_not_ours(tmp_path: Path) -> None:
