@@ -12,7 +12,8 @@ import pytest
 
 from deploy.demo.documents import EXAMPLES, read_truth
 from deploy.demo.objectstore import ObjectStore
-from tests.fixtures.runs import GEMMA3
+from schemas.job import JobSpec, make_job
+from tests.fixtures.runs import GEMMA3, RunJob
 from tests.flow.test_faults import rows
 
 FAULT = ["--set", "engine.kind=fault", "--vision-model", str(GEMMA3)]
@@ -135,29 +136,45 @@ def test_an_output_that_is_not_ours(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.docx"]
 
 
-def test_a_changed_prompt_takes_the_place_of_the_old_answers(tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    flags = ["-i", str(EXAMPLES / "shapes"), "-o", str(output), "-t", "caption", *FAULT]
-    other = [*flags, "--set", "tasks=[{task: caption, prompt: 'What else?'}]"]
-    assert gemstream("run", *flags).returncode == 0
+def job(source: Path, output: Path, **settings: object) -> JobSpec:
+    """What the flags of these tests say: for runs that have to be there before a test begins, on the Ray that
+    the session has already."""
+    values: dict[str, object] = {
+        "input": str(source),
+        "output": str(output),
+        "tasks": ["caption"],
+        "engine": {"kind": "fault"},
+        "models": {"vision": str(GEMMA3)},
+    }
+    return make_job(values | settings)
+
+
+def test_a_changed_prompt_takes_the_place_of_the_old_answers(tmp_path: Path, run_job: RunJob) -> None:
+    source, output = EXAMPLES / "shapes", tmp_path / "out"
+    other = {"task": "caption", "prompt": "What else?"}
+    flags = ["-i", str(source), "-o", str(output), "-t", "caption", *FAULT]
+    changed = [*flags, "--set", "tasks=[{task: caption, prompt: 'What else?'}]"]
+    run_job(job(source, output))
     again = gemstream("run", *flags)
     assert again.returncode == 0 and "holds every answer already" in again.stdout
-    plan = json.loads(gemstream("plan", *other, "--json").stdout)
+    plan = json.loads(gemstream("plan", *changed, "--json").stdout)
     assert plan["reasons"] == {"changed: prompt": 6} and plan["skipped"] == 0
-    assert gemstream("run", *other).returncode == 0
+    run_job(job(source, output, tasks=[other]))
     keys = rows(str(output), "records/task=caption", ["uri", "fingerprint"])
     assert len(keys) == 6 and len({row["fingerprint"] for row in keys}) == 1
-    assert json.loads(gemstream("plan", *other, "--json").stdout)["reasons"] == {"done": 6}
+    assert json.loads(gemstream("plan", *changed, "--json").stdout)["reasons"] == {"done": 6}
 
 
-def test_what_failed_is_listed_by_category_and_can_be_tried_again_alone(tmp_path: Path) -> None:
+def test_what_failed_is_listed_by_category_and_can_be_tried_again_alone(
+    tmp_path: Path, run_job: RunJob
+) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     (source / "empty.pdf").write_bytes(b"")
     (source / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     (source / "fine.png").write_bytes((EXAMPLES / "shapes" / "circle.png").read_bytes())
-    flags = ["-i", str(source), "-o", str(output), "-t", "caption", "--set", "limits.failed_share=1", *FAULT]
-    assert gemstream("run", *flags).returncode == 0
+    lenient = job(source, output, limits={"failed_share": 1})
+    assert run_job(lenient).exit_code == 0
     told = gemstream("errors", str(output))
     assert all(word in told.stdout for word in ("empty", "corrupt", "torn.png", "gemstream retry")), (
         told.stdout
@@ -171,15 +188,14 @@ def test_what_failed_is_listed_by_category_and_can_be_tried_again_alone(tmp_path
     again = gemstream("retry", str(output), "--category", "empty", "--json")
     counts = json.loads(again.stdout)["counts"]
     assert (counts["failed"], counts["skipped"], counts["listed"]) == (1, 3, 4), "late.png and torn.png wait"
-    assert json.loads(gemstream("run", *flags, "--json").stdout)["counts"]["ok"] == 2
+    assert run_job(lenient).counts.ok == 2
     left = json.loads(gemstream("errors", str(output), "--json").stdout)["groups"]
     assert [group["category"] for group in left] == ["empty"], "what was made good is an error no more"
 
 
-def test_leftovers_of_dead_runs_go(tmp_path: Path) -> None:
+def test_leftovers_of_dead_runs_go(tmp_path: Path, run_job: RunJob) -> None:
     output = tmp_path / "out"
-    flags = ["-i", str(EXAMPLES / "shapes"), "-o", str(output), "-t", "caption", *FAULT]
-    assert gemstream("run", *flags).returncode == 0
+    assert run_job(job(EXAMPLES / "shapes", output)).exit_code == 0
     kept = sorted(path for path in output.rglob("*") if path.is_file())
     half = output / "records" / "task=caption" / ".0123.gemstream-unfinished"
     half.write_bytes(b"PAR1")
