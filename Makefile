@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test soak check lint types format lock checkpoints clean
+.PHONY: help env demo test soak bench check lint types format lock checkpoints clean
 
 # The first of these that runs: a name on the PATH may belong to a version manager that has no such Python.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do "$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
@@ -33,6 +33,9 @@ test: check ## Everything: the checks, then the whole suite, real S3 and real vL
 
 soak: env ## A quarter of an hour of random faults over 20,000 documents; prints what was lost
 	@$(RUN) $(BIN)/python -m tests.chaos.soak $(ARGS)
+
+bench: env ## Us against the bare libraries, in turns; prints one table
+	@$(RUN) $(BIN)/python -m tests.benchmarks $(ARGS)
 
 check: lint types ## Lint, formatting, types and layers
 

@@ -1,0 +1,81 @@
+"""`python -m tests.benchmarks`: run pairs, print one table of Markdown, keep the figures as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks import expanding, resuming
+from tests.benchmarks.pair import Pair, Result, measure
+
+MODULES = (expanding, resuming)
+WIDTH = 160
+PAIRS: dict[str, tuple[str, Pair]] = {
+    name: (module.__name__, pair) for module in MODULES for name, pair in module.PAIRS.items()
+}
+
+
+def machine() -> str:
+    """What it ran on, in words."""
+    models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    cpu = models[0] if models else platform.machine()
+    return f"{os.cpu_count()} x {cpu}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
+
+
+def table(results: list[Result]) -> Table:
+    """One row a pair."""
+    shown = Table("pair", "units", "ours", "bare", "ratio", "target", "CPU ms a unit", "peak MiB")
+    shown.box = MARKDOWN
+    for row in (result.row() for result in results):
+        missed = "" if row["ratio"] >= row["target"] else " missed"
+        shown.add_row(
+            row["pair"],
+            f"{row['units']:,} {row['unit']}s",
+            f"{row['ours_per_second']:,}/s",
+            f"{row['bare_per_second']:,}/s",
+            f"{row['ratio']:.2f} ({row['ratio_least']:.2f} to {row['ratio_most']:.2f}){missed}",
+            f"{row['target']:.2f}",
+            f"{row['ours_cpu_ms']:.2f} : {row['bare_cpu_ms']:.2f}",
+            f"{row['ours_peak_mib']:.0f} : {row['bare_peak_mib']:.0f}",
+        )
+    return shown
+
+
+def main(
+    only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(PAIRS)}; all if not given.")] = None,
+    repetitions: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 5,
+    scale: Annotated[float, typer.Option(min=0.001, help="Of the inputs.")] = 1.0,
+    save: Annotated[Path | None, typer.Option(help="Where the figures go, as JSON.")] = None,
+) -> None:
+    """Measure us against the bare libraries, in turns."""
+    unknown = [name for name in only or () if name not in PAIRS]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(PAIRS)}", param_hint="--only")
+    results: list[Result] = []
+    for name in only or PAIRS:
+        module, pair = PAIRS[name]
+        with tempfile.TemporaryDirectory(prefix="gemstream-bench-") as folder:
+            pair.inputs(Path(folder), scale)
+            results.append(measure(pair, module, Path(folder), repetitions))
+        typer.echo(f"{name}: {results[-1].row()['ratio']:.2f} of the bare rate", err=True)
+    if save is not None:
+        save.write_text(
+            json.dumps({"machine": machine(), "rows": [result.row() for result in results]}, indent=1)
+        )
+    typer.echo(f"{machine()}; medians of {repetitions} turns, ours : bare")
+    # As wide as it is: what is to be quoted in a document is not to be folded.
+    Console(width=WIDTH).print(table(results))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,189 @@
+"""Documents to parts: our stage, with its child process and its limits, against a bare loop of the library.
+
+Both sides use one process for the parsing and read local files. What ours does besides: sniff, copy each
+document to scratch, hold the parser to its limits, hash each part, build Arrow tables.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.benchmarks.pair import Pair, timed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+SIDE = 896
+QUALITY = 90
+SEGMENT_SECONDS = 30
+RATE = 16_000
+
+
+def _pdfs(folder: Path, scale: float) -> None:
+    """Born-digital PDFs of 1 to 12 pages of A4, as the examples have them, with a page of prose each."""
+    from deploy.demo.paper import digital_pdf
+
+    kinds = ("invoice", "receipt", "letter")
+    for number in range(max(2, round(24 * scale))):
+        rng = random.Random(f"bench/pdf/{number}")
+        made = digital_pdf(rng, *(rng.choice(kinds) for _ in range(1 + number % 12)))
+        (folder / f"{number:04d}.pdf").write_bytes(made[0])
+
+
+def _photos(folder: Path, scale: float) -> None:
+    """Photos of 4 megapixels, as a camera writes them."""
+    import numpy as np
+    from PIL import Image
+
+    for number in range(max(2, round(40 * scale))):
+        rng = np.random.default_rng(number)
+        coarse = rng.integers(0, 255, (18, 24, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize((2_304, 1_728), Image.Resampling.BICUBIC)
+        grain = Image.effect_noise(picture.size, 12).convert("RGB")
+        Image.blend(picture, grain, 0.2).save(folder / f"{number:04d}.jpg", quality=92)
+
+
+def _recordings(folder: Path, scale: float) -> None:
+    """Recordings of a minute at 44.1 kHz stereo: bursts of noise with pauses, like talk."""
+    import numpy as np
+    import soundfile
+
+    rate, seconds = 44_100, 60
+    for number in range(max(2, round(12 * scale))):
+        rng = np.random.default_rng(number)
+        loud = np.repeat(rng.random(seconds * 4) > 0.3, rate // 4)
+        swell = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * np.arange(len(loud)) / rate)
+        sound = rng.standard_normal(len(loud)) * loud * swell * 0.1
+        soundfile.write(folder / f"{number:04d}.flac", np.stack([sound, sound], 1), rate)
+
+
+def _documents(folder: Path) -> pa.Table:
+    import pyarrow as pa
+
+    from pipelines.sources import open_source
+    from schemas.storage import StorageOptions
+
+    return pa.concat_tables(open_source([str(folder)], StorageOptions()).documents())
+
+
+def _expanded(folder: Path, kind: str, key: Sequence[str]) -> tuple[int, float]:
+    """Through the stage as the graph has it; what differs in `key` is counted."""
+    from schemas.limits import Limits
+    from schemas.storage import StorageOptions
+    from workers.expand import ExpandOptions
+    from workers.expander import Expand
+
+    documents = _documents(folder)
+    options = ExpandOptions(image_size=SIDE, jpeg_quality=QUALITY)
+    stage = Expand(StorageOptions(), options, Limits(), {kind: ["ocr"]})
+    # The child's start and its imports are the run's, once; they are not a document's.
+    list(stage(documents.slice(0, 1)))
+
+    def work() -> int:
+        seen: set[tuple[object, ...]] = set()
+        for table in stage(documents):
+            if table["error"].null_count < len(table):
+                raise RuntimeError(f"the stage failed: {table['error'].drop_null()[0]}")
+            seen.update(zip(*(table[name].to_pylist() for name in key), strict=True))
+        return len(seen)
+
+    try:
+        return timed(work)
+    finally:
+        stage.close()
+
+
+def _bare_pages(folder: Path) -> tuple[int, float]:
+    import pymupdf
+    from PIL import Image
+
+    def work() -> int:
+        pages = 0
+        for path in sorted(folder.iterdir()):
+            with pymupdf.open(path) as document:
+                for page in document:
+                    page.get_text()
+                    scale = SIDE / max(page.rect.width, page.rect.height)
+                    drawn = page.get_pixmap(matrix=pymupdf.Matrix(scale, scale), alpha=False)
+                    size = (drawn.width, drawn.height)
+                    picture = Image.frombuffer("RGB", size, drawn.samples_mv, "raw", "RGB", drawn.stride, 1)
+                    picture.save(io.BytesIO(), "JPEG", quality=QUALITY)
+                    pages += 1
+        return pages
+
+    return timed(work)
+
+
+def _bare_photos(folder: Path) -> tuple[int, float]:
+    from PIL import Image
+
+    def work() -> int:
+        count = 0
+        for path in sorted(folder.iterdir()):
+            with Image.open(path) as picture:
+                picture.draft("RGB", (SIDE, SIDE))
+                picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+                picture.convert("RGB").save(io.BytesIO(), "JPEG", quality=QUALITY)
+                count += 1
+        return count
+
+    return timed(work)
+
+
+def _bare_recordings(folder: Path) -> tuple[int, float]:
+    import soundfile
+    import soxr
+
+    def work() -> int:
+        count = 0
+        for path in sorted(folder.iterdir()):
+            sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
+            mono = soxr.resample(sound.mean(1), rate, RATE)
+            step = SEGMENT_SECONDS * RATE
+            for start in range(0, len(mono), step):
+                mono[start : start + step].tobytes()
+            count += 1
+        return count
+
+    return timed(work)
+
+
+PART, DOCUMENT = ("document_id", "part_index"), ("document_id",)
+PAIRS = {
+    pair.name: pair
+    for pair in (
+        Pair(
+            "pages",
+            "PDF pages to their text and a JPEG of 896 px, local files, one parsing process",
+            "page",
+            0.90,
+            _pdfs,
+            lambda folder: _expanded(folder, "page", PART),
+            _bare_pages,
+        ),
+        Pair(
+            "photos",
+            "JPEG photos of 4 megapixels to JPEGs of 896 px, local files, one parsing process",
+            "photo",
+            0.90,
+            _photos,
+            lambda folder: _expanded(folder, "image", PART),
+            _bare_photos,
+        ),
+        Pair(
+            "recordings",
+            "recordings of a minute, 44.1 kHz stereo FLAC, to 16 kHz mono in segments of at most 30 s (ours "
+            "looks for speech, the bare loop cuts blindly), local files, one parsing process",
+            "minute",
+            0.90,
+            _recordings,
+            lambda folder: _expanded(folder, "audio", DOCUMENT),
+            _bare_recordings,
+        ),
+    )
+}

@@ -1,0 +1,31 @@
+"""Benchmarks measure what they say: both sides do the same work, and the table says by how much they differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.__main__ import PAIRS, table
+from tests.benchmarks.pair import Result, Run, measure
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_both_sides_do_the_same_work(name: str, tmp_path: Path) -> None:
+    module, pair = PAIRS[name]
+    pair.inputs(tmp_path, 0.02)
+    result = measure(pair, module, tmp_path, repetitions=1)
+    assert result.ours[0].units == result.bare[0].units > 0
+    assert result.ours[0].seconds > 0 and result.bare[0].seconds > 0
+
+
+def test_a_ratio_is_that_of_the_rates_and_a_missed_target_is_told() -> None:
+    _, pair = PAIRS["pages"]
+    runs = [
+        tuple(Run(100, seconds, 1.0, 50.0) for seconds in side) for side in ((4.0, 2.0, 3.0), (1.0, 2.0, 1.5))
+    ]
+    result = Result(pair, *runs)
+    assert result.ratios == [0.25, 1.0, 0.5]
+    row = result.row()
+    assert (row["ratio"], row["ours_per_second"], row["bare_per_second"]) == (0.5, 33.33, 66.67)
+    assert "0.50 (0.25 to 1.00) missed" in list(table([result]).columns[4].cells)
