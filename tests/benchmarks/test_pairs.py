@@ -1,4 +1,4 @@
-"""Benchmarks measure what they say: both sides do the same work, and the table says by how much they differ."""
+"""Benchmarks measure what they say: both sides do the same work, and the table tells them apart rightly."""
 
 from __future__ import annotations
 
