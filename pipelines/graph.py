@@ -27,7 +27,7 @@ from workers.infer import Infer, InferRecipe
 from workers.registry import ENGINES, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
     from ray.actor import ActorHandle
@@ -58,20 +58,28 @@ class Sizing:
     gpus: float
 
 
-class FeedSource(Datasource):
-    """Reads one lane of the feed, as its chunks are written."""
+class Reads(Datasource):
+    """Tables that tasks of ours read, each in its order.
 
-    def __init__(self, feed: ActorHandle[Any], plan: Plan, lane: str) -> None:
-        self._feed = feed
-        self._plan = plan
-        self._lane = lane
+    Args:
+        name: shown in Ray's own statistics.
+        reads: one for each task.
+        schema: of their tables.
+    """
+
+    def __init__(
+        self, name: str, reads: Sequence[Callable[[], Iterator[pa.Table]]], schema: pa.Schema
+    ) -> None:
+        self._name = name
+        self._reads = reads
+        self._schema = schema
 
     def get_name(self) -> str:
         """Shown in Ray's own statistics."""
-        return f"Feed[{self._lane}]"
+        return self._name
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Not known before the source is walked."""
+        """Not known before it is read."""
         return None
 
     def get_read_tasks(
@@ -80,46 +88,17 @@ class FeedSource(Datasource):
         per_task_row_limit: int | None = None,
         data_context: DataContext | None = None,
     ) -> list[ReadTask]:
-        """One task, which follows the list to its end."""
+        """One each."""
         metadata = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        follow = partial(_follow, self._feed, self._plan, self._lane)
-        return [ReadTask(follow, metadata, schema=owing_schema(self._plan.attributes))]
+        return [ReadTask(read, metadata, schema=self._schema) for read in self._reads]
 
-
-class WholesSource(Datasource):
-    """Reads what one lane is to be asked about whole documents."""
-
-    def __init__(self, plan: Plan, groups: Sequence[Group]) -> None:
-        self._plan = plan
-        self._groups = groups
-
-    def get_name(self) -> str:
-        """Shown in Ray's own statistics."""
-        return "Wholes"
-
-    def estimate_inmemory_data_size(self) -> int | None:
-        """Not known before the texts are read."""
-        return None
-
-    def get_read_tasks(
-        self,
-        parallelism: int,
-        per_task_row_limit: int | None = None,
-        data_context: DataContext | None = None,
-    ) -> list[ReadTask]:
-        """One task a group."""
-        schema = wholes_schema(self._plan)
-        return [
-            ReadTask(
-                partial(read_wholes, self._plan, group),
-                BlockMetadata(num_rows=len(group.names), size_bytes=None, input_files=None, exec_stats=None),
-                schema=schema,
-            )
-            for group in self._groups
-        ]
+    def dataset(self) -> ray.data.Dataset:
+        """All of it; its tasks wait more than they work."""
+        return ray.data.read_datasource(self, override_num_blocks=len(self._reads), num_cpus=0.1)
 
 
 def _follow(feed: ActorHandle[Any], plan: Plan, lane: str) -> Iterator[pa.Table]:
+    """One lane of the feed, as its chunks are written."""
     index = 0
     while ray.get(feed.ready.remote(index)):
         yield from read_chunk(plan, index, lane)
@@ -172,11 +151,11 @@ def build_wholes(
     configure()
     branches = [
         _infer(
-            ray.data.read_datasource(
-                WholesSource(plan, groups[lane.pool]),
-                override_num_blocks=len(groups[lane.pool]),
-                num_cpus=0.1,
-            ),
+            Reads(
+                f"Wholes[{lane.pool}]",
+                [partial(read_wholes, plan, group) for group in groups[lane.pool]],
+                wholes_schema(plan),
+            ).dataset(),
             plan,
             lane,
             lane.wholes,
@@ -200,9 +179,8 @@ def _branch(
     sizing: Sizing,
 ) -> ray.data.Dataset:
     job = plan.job
-    documents = ray.data.read_datasource(
-        FeedSource(feed, plan, lane.pool), override_num_blocks=1, num_cpus=0.1
-    )
+    follow = partial(_follow, feed, plan, lane.pool)
+    documents = Reads(f"Feed[{lane.pool}]", [follow], owing_schema(plan.attributes)).dataset()
     parts = documents.repartition(target_num_rows_per_block=DOCUMENTS_PER_TASK).map_batches(
         Expand,
         batch_size=None,

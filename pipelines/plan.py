@@ -17,7 +17,7 @@ from schemas.ids import canonical, digest
 from schemas.models import Model, find_model
 from schemas.models.adapter import adapters_for
 from schemas.models.base import GEMMA4_BUDGETS, gemma4_budget
-from schemas.rows import Pages, PartKind, Tiling, Upright, outcomes_schema
+from schemas.rows import Pages, PartKind, Tiling, outcomes_schema
 from schemas.selection import Selection
 from workers.engines import EngineConfig
 from workers.expand import ExpandOptions
@@ -200,8 +200,7 @@ def _lane(
         pages=pages,
         text_characters=room_for_text(tasks, length) if pages is not Pages.IMAGE else 0,
         checked_share=job.expand.checked_share if any(map(_is_checked, tasks)) else 0,
-        # Null by default, so that fingerprints do not mention what hardly a page needs.
-        upright=Upright.METADATA if pool == "vision" and job.expand.upright is Upright.METADATA else None,
+        upright=job.expand.upright if pool == "vision" else None,
         tiling=_tiling(job, pool, model, engine),
         image_size=job.expand.image_size or model.image_size,
         jpeg_quality=job.expand.jpeg_quality,

@@ -64,7 +64,7 @@ def due(plan: Plan, listed: pa.Table) -> dict[str, list[Group]]:
     if not any(lane.wholes for lane in plan.lanes):
         return {}
     holdings: Holdings = settled_down()(read_holdings, plan)
-    work = names_of(listed.filter(pc.invert(listed["skipped"]))).combine_chunks()
+    work = listed.filter(pc.invert(listed["skipped"]))
     found: defaultdict[str, list[Group]] = defaultdict(list)
     for lane in plan.lanes:
         for ask in lane.wholes:
@@ -73,9 +73,9 @@ def due(plan: Plan, listed: pa.Table) -> dict[str, list[Group]]:
     return {pool: groups for pool, groups in found.items() if groups}
 
 
-def _groups(plan: Plan, holdings: Holdings, work: pa.Array, ask: Ask, of_parts: str) -> Iterator[Group]:
+def _groups(plan: Plan, holdings: Holdings, work: pa.Table, ask: Ask, of_parts: str) -> Iterator[Group]:
     answers = holdings.answers.filter(pc.equal(holdings.answers["task"], ask.task.name))
-    answers = answers.filter(pc.is_in(answers["name"], work))
+    answers = answers.filter(about(answers, work))
     whole = answers.filter(pc.equal(answers["fingerprint"], ask.fingerprint))
     about_parts = answers.filter(pc.equal(answers["fingerprint"], of_parts))
     parts = about_parts.group_by("name").aggregate([("part_index", "count_distinct"), ("parts_total", "max")])
@@ -95,6 +95,14 @@ def _groups(plan: Plan, holdings: Holdings, work: pa.Array, ask: Ask, of_parts: 
         files = wanted.filter(pc.is_in(wanted["name"], group))["file"].unique().to_pylist()
         uris = tuple(holdings.files[file].uri for file in sorted(files))
         yield Group(ask, of_parts, group, uris)
+
+
+def about(answers: pa.Table, work: pa.Table) -> pa.ChunkedArray:
+    """Which answers are about these documents. A manifest's entry that could not be looked up has no version
+    to go by."""
+    unknown = work["document_id"].filter(pc.equal(work["version"], "")).combine_chunks()
+    named = pc.is_in(answers["name"], names_of(work).combine_chunks())
+    return pc.or_(named, pc.is_in(answers["document_id"], unknown))
 
 
 def read_wholes(plan: Plan, group: Group) -> Iterator[pa.Table]:

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Monotonic = time.monotonic
-
 
 class Clock:
     """One worker that is in one state at a time.
@@ -22,7 +20,7 @@ class Clock:
         now: seconds on a clock that never goes back.
     """
 
-    def __init__(self, now: Callable[[], float] = Monotonic) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._state: str | None = None
         self._since = now()
@@ -58,7 +56,7 @@ class Places:
         now: seconds on a clock that never goes back.
     """
 
-    def __init__(self, places: int, now: Callable[[], float] = Monotonic) -> None:
+    def __init__(self, places: int, now: Callable[[], float] = time.monotonic) -> None:
         self._places = places
         self._inside = 0
         self._loading: bool | None = None

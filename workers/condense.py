@@ -1,7 +1,9 @@
 """What the parts of a document say -> pieces that fit beside a question, and one answer over all of them.
 
 More than fits is asked about piece by piece, and the answers stand in for the pieces, until what is left
-fits. A piece holds three texts at least, so that each round asks a third of what the one before it asked.
+fits. Nothing that was said of a part is left out: what is too long for a piece is divided over several. Only
+an answer that stands in for a piece is cut, at a quarter of what fits, lest it never came to an end: so each
+round asks a third of what the one before it asked.
 """
 
 from __future__ import annotations
@@ -25,12 +27,12 @@ SUMMED = ("prompt_tokens", "cached_tokens", "output_tokens", "seconds", "queue_s
 
 def packed(texts: list[str], room: int) -> list[str]:
     """Texts in order, put together as far as `room` characters go; one that is longer than a quarter of it is
-    cut there, at a space where there is one."""
+    divided, at spaces where there are some."""
     pieces: list[str] = []
-    for text in (_cut(text.strip(), room // 4) if len(text) > room // 4 else text for text in texts):
+    for text in (part for said in texts for part in _divided(said.strip(), room // 4)):
         if pieces and len(pieces[-1]) + len(BETWEEN) + len(text) <= room:
             pieces[-1] += BETWEEN + text
-        elif text:
+        else:
             pieces.append(text)
     return pieces
 
@@ -49,7 +51,8 @@ async def condensed(part: Part, room: int, ask: Callable[[Part], Awaitable[Outco
     import asyncio
 
     spent: list[Outcome] = []
-    pieces = packed((part.text or "").split(BETWEEN), room)
+    text = part.text or ""
+    pieces = [text] if len(text) <= room else packed(text.split(BETWEEN), room)
     while len(pieces) > 1:
         named = [
             replace(part, text=piece, identity=f"{part.identity}/{len(spent) + place}")
@@ -60,7 +63,8 @@ async def condensed(part: Part, room: int, ask: Callable[[Part], Awaitable[Outco
         if failed is not None:
             return failed
         spent += outcomes
-        pieces = packed([outcome["text"] for outcome in outcomes], room)
+        heads = (_divided(outcome["text"], room // 4)[:1] for outcome in outcomes)
+        pieces = packed([text for head in heads for text in head], room)
     outcome = await ask(replace(part, text=pieces[0] if pieces else ""))
     return outcome | {
         name: total for name in SUMMED if (total := _total(name, [*spent, outcome])) is not None
@@ -72,6 +76,12 @@ def _total(name: str, outcomes: list[Outcome]) -> Any:
     return sum(known) if known else None
 
 
-def _cut(text: str, length: int) -> str:
-    head = text[: length + 1]
-    return head[: max(head.rfind(" "), 0) or length].rstrip()
+def _divided(text: str, length: int) -> list[str]:
+    """In order, of at most so many characters each; of no text nothing."""
+    parts: list[str] = []
+    while len(text) > length:
+        # A space at the very front divides nothing.
+        end = max(text.rfind(" ", 1, length + 1), 0) or length
+        parts.append(text[:end].rstrip())
+        text = text[end:].lstrip()
+    return [*parts, text] if text else parts

@@ -23,6 +23,10 @@ class Summarize(Task):
         True, description="Whether a document of several parts is summarized as a whole besides."
     )
 
+    whole_prompt: str | None = Field(
+        None, description="Asked about a document as a whole instead, over what was said of its parts."
+    )
+
     def question(self, shown: Shown) -> str:
         """Ask for the gist alone, of what is there and nothing besides."""
         return self.prompt or (
@@ -34,7 +38,7 @@ class Summarize(Task):
         """The same of the document, whose parts' summaries stand below the question, in order."""
         if not self.whole:
             return None
-        return (
+        return self.whole_prompt or (
             "Below is what the parts of one document say, in order, each in short. Summarize the document as "
             f"a whole in {self._length}. {FAITHFUL}{self._in_language()} {as_data(Shown.TEXT)} {ALONE}"
         )

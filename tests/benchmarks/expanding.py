@@ -25,7 +25,7 @@ RATE = 16_000
 
 
 def _pdfs(folder: Path, scale: float) -> None:
-    """Born-digital PDFs of 1 to 12 pages of A4, as the examples have them, with a page of prose each."""
+    """Born-digital PDFs of 1 to 12 pages, as the examples have them."""
     from deploy.demo.paper import digital_pdf
 
     kinds = ("invoice", "receipt", "letter")
@@ -126,9 +126,12 @@ def _bare_photos(folder: Path) -> tuple[int, float]:
         count = 0
         for path in sorted(folder.iterdir()):
             with Image.open(path) as picture:
-                picture.draft("RGB", (SIDE, SIDE))
-                picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-                picture.convert("RGB").save(io.BytesIO(), "JPEG", quality=QUALITY)
+                scale = SIDE / max(picture.size)
+                size = (round(picture.width * scale), round(picture.height * scale))
+                # Of the fitted size, not the square, for which it would stop one halving early.
+                picture.draft("RGB", size)
+                small = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+                small.convert("RGB").save(io.BytesIO(), "JPEG", quality=QUALITY)
                 count += 1
         return count
 

@@ -21,7 +21,8 @@ from statistics import median
 from typing import Any
 
 SIDES = ("ours", "bare")
-MEBIBYTE = 1024
+KIB_A_MIB = 1024
+"""`ru_maxrss` is in KiB here."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _one(module: str, name: str, side: str, folder: str) -> None:
     work: Callable[[Path], tuple[int, float]] = getattr(pair, side)
     units, seconds = work(Path(folder))
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(json.dumps({"units": units, "seconds": seconds, "cpu": _cpu() - before, "peak": peak / MEBIBYTE}))
+    print(json.dumps({"units": units, "seconds": seconds, "cpu": _cpu() - before, "peak": peak / KIB_A_MIB}))
 
 
 def _cpu() -> float:

@@ -16,6 +16,7 @@ from pipelines.audit import judge
 from pipelines.holdings import ANSWERS, ERRORS, Holdings
 from pipelines.ledger import completeness, make_ledger
 from pipelines.sweep import superseded_answers, superseded_errors
+from pipelines.whole import about
 from schemas.rows import IDENTITY
 from schemas.selection import ONLY, Reason, Selection
 
@@ -208,6 +209,12 @@ def test_what_is_owed_of_the_whole_alone_does_not_need_the_document() -> None:
     assert needed([*pages("a"), whole("a")])[0] == ["done"]
     assert needed([answer("a", task) for task in TASKS["page"]])[0] == ["done"], "one page is the whole"
     assert needed(pages("a"), force=True) == (["unfinished"], [True])
+
+
+def test_a_document_that_had_no_version_when_it_was_listed_is_asked_about_as_a_whole() -> None:
+    held = holdings([*pages("a"), *pages("b"), *pages("c", version="v2")]).answers
+    work = pa.concat_tables([documents("a", version=""), documents("c")])
+    assert set(held.filter(about(held, work))["document_id"].to_pylist()) == {"a"}
 
 
 def test_an_answer_about_the_whole_goes_when_its_successor_is_there() -> None:

@@ -88,6 +88,14 @@ def test_the_jobs_language_is_every_answers_unless_a_task_names_one() -> None:
     assert "German" not in asked["ocr"], "what is copied out stays in its own language"
 
 
+def test_a_document_as_a_whole_can_be_asked_about_otherwise_and_its_parts_stay_answered() -> None:
+    own = {"task": "summarize", "whole_prompt": "What is it all about?"}
+    usual, other = (make_plan(job(task), None, 0).lanes[0] for task in ("summarize", own))
+    assert [list(ask.questions.values()) for ask in other.wholes] == [["What is it all about?"]]
+    assert [ask.fingerprint for ask in other.asks] == [ask.fingerprint for ask in usual.asks]
+    assert [ask.fingerprint for ask in other.wholes] != [ask.fingerprint for ask in usual.wholes]
+
+
 def test_one_task_of_two_models_has_a_fingerprint_for_each() -> None:
     plan = make_plan(job("summarize", {"task": "ask", "prompt": "Why?", "of": ["audio"]}), None, 0)
     assert {pool: len(lane.asks) for lane in plan.lanes for pool in [lane.pool]} == {"vision": 1, "audio": 2}

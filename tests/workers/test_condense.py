@@ -16,14 +16,10 @@ TEXTS = st.lists(st.text("ab ", max_size=60), max_size=40)
 
 
 @given(TEXTS, st.integers(40, 200))
-def test_pieces_fit_and_keep_the_order(texts: list[str], room: int) -> None:
+def test_pieces_fit_keep_the_order_and_leave_out_no_word(texts: list[str], room: int) -> None:
     pieces = packed(texts, room)
     assert all(0 < len(piece) <= room for piece in pieces)
-    words = [text.strip()[:6].split(" ")[0] for text in texts if text.strip()]
-    place = 0
-    whole = BETWEEN.join(pieces)
-    for word in words:
-        place = whole.index(word, place) + len(word)
+    assert "".join("".join(pieces).split()) == "".join("".join(texts).split())
 
 
 @given(st.lists(st.text("ab", min_size=1, max_size=60), min_size=2, max_size=40), st.integers(40, 200))
@@ -47,6 +43,22 @@ def test_what_fits_is_one_question() -> None:
     outcome = asyncio.run(condensed(part("one\n\ntwo"), 100, lambda piece: said(asked, piece)))
     assert [piece.text for piece in asked] == ["one\n\ntwo"]
     assert outcome["text"] == "gist of 2" and outcome["prompt_tokens"] == 10
+
+
+def test_a_long_text_that_fits_is_asked_about_whole() -> None:
+    asked: list[Part] = []
+    asyncio.run(condensed(part("word " * 19 + "end"), 100, lambda piece: said(asked, piece)))
+    assert [piece.text for piece in asked] == ["word " * 19 + "end"]
+
+
+def test_answers_as_long_as_what_they_are_about_come_to_an_end() -> None:
+    asked: list[Part] = []
+
+    async def echo(piece: Part) -> dict[str, Any]:
+        return await said(asked, piece) | {"text": piece.text}
+
+    asyncio.run(condensed(part("word " * 2_000), 100, echo))
+    assert len(asked) < 2 * 2_000 * 5 / 75
 
 
 def test_what_does_not_fit_is_asked_about_in_rounds_and_all_of_it_is_counted() -> None:

@@ -42,7 +42,9 @@ class ExpandOptions(BaseModel):
     )
     document: str = Field("", description="Id and version of the one at hand, by which its pages draw lots.")
     tiling: Tiling | None = Field(None, description="auto, or null where nothing is shown in tiles.")
-    upright: Upright | None = Field(None, description="metadata, or null: by the text layer as well.")
+    upright: Upright | None = Field(
+        None, description="By what pages are turned; null, as text, for recordings."
+    )
     jpeg_quality: int = Field(90, ge=30, le=100, description="Quality of the JPEG that carries it.")
     segment_seconds: float = Field(30.0, ge=1.0, le=30.0, description="Longest audio segment.")
     segmentation: int | None = Field(None, description="Version of how recordings become segments.")
