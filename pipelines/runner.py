@@ -128,7 +128,7 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     found = settle(plan, listed)
     seconds = time.monotonic() - began
     times = ray.get(meter.times.remote())
-    held_up = judge(times, stream.timeline, sizing.expand_workers, sizing.engine_replicas[1])
+    held_up = judge(times, stream.timelines, sizing.expand_workers, sizing.engine_replicas[1])
     report = _report(plan, stream, found, started, seconds, held_up)
     _write(plan, "report.json", report.model_dump_json(indent=2))
     # Last: a run with counts is a run that ended.
@@ -153,7 +153,7 @@ class Stream:
         self._plan, self._console, self._lease = plan, console, lease
         self._feed, self._meter = feed, meter
         self.progress = Progress(console)
-        self.timeline = Timeline()
+        self.timelines = {lane.pool: Timeline(lane.pool) for lane in plan.lanes}
         self._began = time.monotonic()
         self.tally = Tally()
         self.files = self.written = 0
@@ -209,7 +209,8 @@ class Stream:
         listed, counts, times = ray.get(
             [self._feed.progress.remote(), self._meter.read.remote(), self._meter.times.remote()]
         )
-        self.timeline.add(time.monotonic() - self._began, times)
+        for timeline in self.timelines.values():
+            timeline.add(time.monotonic() - self._began, times)
         share = self.tally.failed_share(listed.skipped)
         if self.stopped is None and self.tally.done >= JUDGED and share > self._plan.job.limits.failed_share:
             self.stopped = f"{share:.0%} of the documents failed (limits.failed_share)"
@@ -266,7 +267,12 @@ def _settle(plan: Plan, listed: pa.Table) -> Audit:
 
 
 def _report(
-    plan: Plan, stream: Stream, found: Audit, started: datetime, seconds: float, held_up: Bottleneck
+    plan: Plan,
+    stream: Stream,
+    found: Audit,
+    started: datetime,
+    seconds: float,
+    held_up: dict[str, Bottleneck],
 ) -> RunReport:
     tally, stopped = stream.tally, stream.stopped
     counts = Counts(listed=found.counts.total() + len(found.missing), **found.counts)
@@ -295,7 +301,7 @@ def _report(
             FaultCounts(status=status, stage=stage, category=category, rows=rows)
             for (status, stage, category), rows in tally.faults.items()
         ),
-        bottleneck=held_up,
+        bottlenecks=held_up,
         files=stream.files,
         stopped=stopped,
         unsettled=found.missing if stopped is None else (),

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 TRIES = 3
 TEMPERATURE_STEP = 0.3
 LISTEN_SECONDS = 1.0
-"""Between two questions whether the run is being ended: one small call each, per table in work."""
+"""Between two questions whether the run is being ended: one small call each, per worker that has work."""
 
 CARRIED = [*IDENTITY.names, *PART_FACTS.names, "expected", "document_metadata"]
 
@@ -62,6 +62,12 @@ class InferRecipe:
     schema: pa.Schema
     run_id: str
     limits: Limits
+
+
+def places(config: EngineConfig) -> int:
+    """Requests inside an engine at once: half as many again as decode together, so that the place of one that
+    is answered is never empty."""
+    return config.max_num_seqs + config.max_num_seqs // 2
 
 
 class Infer:
@@ -80,14 +86,19 @@ class Infer:
         self._meter = meter
         self._journal = journal
         engine = resolve(ENGINES, recipe.engine, "engine")(recipe.config)
-        # Half as many again as decode together, so that a finished row's place is never empty.
-        places = recipe.config.max_num_seqs + recipe.config.max_num_seqs // 2
         limits = recipe.limits
         self._places = Places(recipe.config.max_num_seqs)
         self._supervisor = Supervisor(
-            engine, places, limits.request_seconds, limits.heartbeat_seconds, journal, self._places
+            engine,
+            places(recipe.config),
+            limits.request_seconds,
+            limits.heartbeat_seconds,
+            journal,
+            self._places,
         )
         self._watchdog = Watchdog(limits.heartbeat_seconds)
+        self._tables = 0
+        self._listening: asyncio.Task[None] | None = None
 
     async def __call__(self, parts: pa.Table) -> AsyncIterator[pa.Table]:
         """PARTS to OUTCOMES, one row per (part, task); rows with a status pass as they are.
@@ -129,11 +140,16 @@ class Infer:
         self, jobs: list[Coroutine[Any, Any, dict[str, Any] | None]]
     ) -> list[dict[str, Any] | None]:
         """What the jobs return; meanwhile this worker says that it stirs, and hears whether the run ends."""
-        listening = asyncio.create_task(self._listen())
+        self._tables += 1
+        if self._listening is None:
+            self._listening = asyncio.create_task(self._listen())
         try:
             return await asyncio.gather(*jobs)
         finally:
-            listening.cancel()
+            self._tables -= 1
+            if not self._tables:
+                self._listening.cancel()
+                self._listening = None
 
     async def _listen(self) -> None:
         while True:
