@@ -225,26 +225,34 @@ def _parts(plan: Plan, sample: pa.Table) -> Sample:
     seen = Sample(len(sample))
     if not len(sample):
         return seen
-    kinds = {kind: names for lane in plan.lanes for kind, names in lane.tasks_by_kind.items()}
-    stage = Expand(
-        storage=plan.job.storage, options=plan.lanes[0].expand, limits=plan.job.limits, tasks_by_kind=kinds
-    )
-    try:
-        for table in stage(sample.append_column("kept", pa.nulls(len(sample), pa.list_(pa.string())))):
-            shown = table.filter(pc.invert(pc.equal(pc.fill_null(table["status"], ""), Status.ERROR.value)))
-            shown = shown.filter(pc.is_valid(shown["shown"]))
-            seen.parts.update(shown["part_kind"].to_pylist())
-            drawn = shown.filter(pc.not_equal(shown["shown"], Shown.TEXT.value))
-            # A recording in which nobody speaks is expanded, and no model hears it.
-            seen.drawn.update(drawn.filter(pc.is_valid(drawn["content"]))["part_kind"].to_pylist())
-            first = shown.filter(
-                pc.and_(pc.equal(shown["part_index"], 0), pc.greater(shown["parts_total"], 1))
-            )
-            seen.several.update(first["part_kind"].to_pylist())
-            tiled = shown.filter(pc.is_valid(shown["tiles"]))
-            for kind, tiles in zip(tiled["part_kind"].to_pylist(), tiled["tiles"].to_pylist(), strict=True):
-                seen.tiled[kind] += 1
-                seen.tiles[kind] += tiles
-    finally:
-        stage.close()
+    documents = sample.append_column("kept", pa.nulls(len(sample), pa.list_(pa.string())))
+    for lane in plan.lanes:
+        # Each as its model is shown them: of a document that is another lane's, the first bytes are read.
+        stage = Expand(
+            storage=plan.job.storage,
+            options=lane.expand,
+            limits=plan.job.limits,
+            tasks_by_kind=lane.tasks_by_kind,
+        )
+        try:
+            for table in stage(documents):
+                _count(table, seen)
+        finally:
+            stage.close()
     return seen
+
+
+def _count(table: pa.Table, seen: Sample) -> None:
+    """Add the parts of a table of PARTS."""
+    shown = table.filter(pc.invert(pc.equal(pc.fill_null(table["status"], ""), Status.ERROR.value)))
+    shown = shown.filter(pc.is_valid(shown["shown"]))
+    seen.parts.update(shown["part_kind"].to_pylist())
+    drawn = shown.filter(pc.not_equal(shown["shown"], Shown.TEXT.value))
+    # A recording in which nobody speaks is expanded, and no model hears it.
+    seen.drawn.update(drawn.filter(pc.is_valid(drawn["content"]))["part_kind"].to_pylist())
+    first = shown.filter(pc.and_(pc.equal(shown["part_index"], 0), pc.greater(shown["parts_total"], 1)))
+    seen.several.update(first["part_kind"].to_pylist())
+    tiled = shown.filter(pc.is_valid(shown["tiles"]))
+    for kind, tiles in zip(tiled["part_kind"].to_pylist(), tiled["tiles"].to_pylist(), strict=True):
+        seen.tiled[kind] += 1
+        seen.tiles[kind] += tiles

@@ -148,8 +148,10 @@ CPU_SOURCE = (
 LIST_KEYS = 10_000.0
 GET_BYTES = 85e6
 STORE_SOURCE = (
-    "S3: 85 MB/s a connection (https://docs.aws.amazon.com/AmazonS3/latest/userguide/"
-    "optimizing-performance-design-patterns.html), 1,000 keys a list request at an assumed 0.1 s"
+    "S3: 85 MB/s a connection (https://docs.aws.amazon.com/whitepapers/latest/"
+    "s3-optimizing-performance-best-practices/"
+    "horizontal-scaling-and-request-parallelization-for-high-throughput.html), and 1,000 keys a list request "
+    "at an assumed 0.1 s"
 )
 
 DEFAULTS: dict[str, Callable[[], Rates]] = {gpu.name: partial(_rates, gpu) for gpu in GPUS}
