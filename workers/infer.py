@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
 
     from schemas.limits import Limits
+    from workers.engines import Engine
     from workers.journal import Journal
     from workers.meter import Meter
 
@@ -77,15 +78,20 @@ class Infer:
         recipe: engine, tasks and schema.
         meter: where counts go while the run is under way.
         journal: what is in hand, for the worker that comes after this one.
+        engine: asked in place of one that the recipe makes.
     """
 
     def __init__(
-        self, recipe: InferRecipe, meter: Meter | None = None, journal: Journal | None = None
+        self,
+        recipe: InferRecipe,
+        meter: Meter | None = None,
+        journal: Journal | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self._recipe = recipe
         self._meter = meter
         self._journal = journal
-        engine = resolve(ENGINES, recipe.engine, "engine")(recipe.config)
+        engine = engine or resolve(ENGINES, recipe.engine, "engine")(recipe.config)
         limits = recipe.limits
         self._places = Places(recipe.config.max_num_seqs)
         self._supervisor = Supervisor(
