@@ -8,8 +8,25 @@ from dataclasses import dataclass
 
 from tests.benchmarks.stations import Pace
 
-AT_ONCE = 8
-"""`BLOCKS_IN_FLIGHT` of `pipelines/graph.py`."""
+
+@dataclass(frozen=True)
+class Graph:
+    """What of the program decides how it scales: as it is, and `MENDED`.
+
+    Attributes:
+        at_once: blocks in work in an engine (`BLOCKS_IN_FLIGHT`).
+        listens_by_block: each block in work asks the meter every second whether the run ends, or each worker.
+        looks_by_block: the driver looks around after each block that arrives, or at each tick.
+        settles_by_group: at a run's end each group of documents is looked for among all records.
+    """
+
+    at_once: int = 8
+    listens_by_block: bool = True
+    looks_by_block: bool = True
+    settles_by_group: bool = True
+
+
+MENDED = Graph(at_once=32, listens_by_block=False, looks_by_block=False, settles_by_group=False)
 
 
 @dataclass(frozen=True)
@@ -74,7 +91,7 @@ class Cluster:
         put_seconds: of a part file.
         losses_per_hour: of one engine's node.
         back_seconds: until there is another.
-        at_once: blocks in work in an engine.
+        graph: the program.
     """
 
     engines: int
@@ -87,4 +104,4 @@ class Cluster:
     put_seconds: float = 0.5
     losses_per_hour: float = 1 / 168
     back_seconds: float = 180.0
-    at_once: int = AT_ONCE
+    graph: Graph = Graph()

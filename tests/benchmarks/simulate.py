@@ -22,7 +22,7 @@ from rich.table import Table
 from schemas.rates import EngineRates, Rates
 from tests.benchmarks import traffic
 from tests.benchmarks.costs import MEASURED, Costs
-from tests.benchmarks.lake import AT_ONCE, Cluster, Lake
+from tests.benchmarks.lake import MENDED, Cluster, Graph, Lake
 from tests.benchmarks.stations import Pace
 from tests.benchmarks.traffic import Run
 
@@ -92,7 +92,7 @@ HARDWARE = {
 }
 
 
-def cluster_of(hardware: Hardware, model: str, lake: Lake, engines: int, at_once: int) -> Cluster:
+def cluster_of(hardware: Hardware, model: str, lake: Lake, engines: int, graph: Graph) -> Cluster:
     """So many engines, with the CPUs that they need."""
     rates, engine = hardware.rates, hardware.rates.engines[model]
     prefill = PROMPT_TOKENS / engine.prefill_tokens_per_second + engine.media_seconds.get("page", 0.0)
@@ -111,7 +111,7 @@ def cluster_of(hardware: Hardware, model: str, lake: Lake, engines: int, at_once
         cpus=max(1, math.ceil(CPU_SLACK * expand * full_rate(pace, lake))),
         list_keys_per_second=rates.list_keys_per_second,
         get_bytes_per_second=rates.get_bytes_per_second,
-        at_once=at_once,
+        graph=graph,
     )
 
 
@@ -124,10 +124,13 @@ def demands(costs: Costs, cluster: Cluster, lake: Lake) -> dict[str, tuple[float
     """What each single place spends on a page, and on an engine a second, whatever the number of engines."""
     task_pages = traffic.TASK_DOCUMENTS * lake.pages_mean
     blocks = 1 / lake.block_pages
-    calls = traffic.EXPAND_CALLS / task_pages + blocks * (traffic.INFER_CALLS + traffic.LOOK_CALLS)
-    listening = cluster.at_once * traffic.LISTEN_CALLS / traffic.LISTEN_SECONDS
+    graph, looks = cluster.graph, blocks * cluster.graph.looks_by_block
+    calls = traffic.EXPAND_CALLS / task_pages + blocks * traffic.INFER_CALLS + looks * traffic.LOOK_CALLS
+    listeners = graph.at_once if graph.listens_by_block else 1
+    listening = listeners * traffic.LISTEN_CALLS / traffic.LISTEN_SECONDS
+    driver = costs.driver_task / task_pages + blocks * costs.driver_block + looks * costs.driver_look
     return {
-        "driver": (costs.driver_task / task_pages + blocks * (costs.driver_block + costs.driver_look), 0.0),
+        "driver": (driver, 0.0),
         "meter": (calls * costs.meter_call, listening * costs.meter_call),
         "journal": (2 * (blocks + 1 / task_pages) * costs.journal_call, 0.0),
         "feed": (costs.feed_document / lake.pages_mean, 0.0),
@@ -162,11 +165,11 @@ def series(hardware: Hardware, model: str, lake: Lake, costs: Costs, **how: Any)
         model: of its rates.
         lake: of which a part is run, in proportion to the engines.
         costs: of the single places.
-        **how: `engines` (how many, run by run), `at_once`, `seed`.
+        **how: `engines` (how many, run by run), `graph`, `seed`.
     """
     found: list[Scale] = []
     for engines in how["engines"]:
-        cluster = cluster_of(hardware, model, lake, engines, how["at_once"])
+        cluster = cluster_of(hardware, model, lake, engines, how["graph"])
         documents = max(LEAST_DOCUMENTS, DOCUMENTS_EACH * engines)
         run = Run(lake, cluster, costs, documents, how["seed"]).to_the_end()
         rate = run.rate()
@@ -216,15 +219,16 @@ def limits_table(costs: Costs, cluster: Cluster, lake: Lake, each: float) -> Tab
     return shown
 
 
-def lake_table(found: list[Scale], costs: Costs, pages: float, lake: Lake, cpus: int) -> Table:
-    """What a whole lake takes, in one run or in shards that have an output each."""
+def lake_table(found: list[Scale], costs: Costs, pages: float, cluster: Cluster) -> Table:
+    """What a whole lake takes in one run, the time of its settling and the memory of its ledger besides."""
     shown = Table("engines", "hours", "rows a file", "files", "ledger GB", "ledger read h", "settle h")
     for scale in found:
         rows = min(traffic.SINK_ROWS, scale.pages_per_second * traffic.SINK_SECONDS)
         files = pages / rows
         read = costs.holdings_seconds * pages + files * FILE_GETS * 0.05 / FILES_AT_ONCE
-        assembled = costs.assemble_seconds * pages / (cpus * scale.engines)
-        settled = read + costs.settle_seconds * pages + costs.settle_square * pages**2 + assembled
+        assembled = costs.assemble_seconds * pages / (cluster.cpus * scale.engines)
+        groups = costs.settle_square * pages**2 * cluster.graph.settles_by_group
+        settled = read + costs.settle_seconds * pages + groups + assembled
         shown.add_row(
             str(scale.engines),
             f"{pages / scale.pages_per_second / 3_600:,.1f}",
@@ -243,7 +247,8 @@ def main(
     model: Annotated[str, typer.Option(help="Of the rates.")] = MODEL,
     costs: Annotated[Path | None, typer.Option(help="Of `python -m tests.benchmarks.costs`.")] = None,
     engines: Annotated[list[int] | None, typer.Option(help="How many, run by run.")] = None,
-    at_once: Annotated[int, typer.Option(help="Blocks in work in an engine.")] = AT_ONCE,
+    mended: Annotated[bool, typer.Option(help="With what `Graph` says mended.")] = False,
+    at_once: Annotated[int | None, typer.Option(help="Blocks in work in an engine.")] = None,
     pages_mean: Annotated[float, typer.Option(help="Pages a document.")] = Lake.pages_mean,
     lake_pages: Annotated[float, typer.Option(help="Of the whole lake.")] = 1e8,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
@@ -255,8 +260,10 @@ def main(
         chosen = replace(chosen, rates=Rates.model_validate(yaml.safe_load(rates.read_text())))
     spent = MEASURED if costs is None else Costs(**json.loads(costs.read_text()))
     lake = Lake(pages_mean=pages_mean)
-    found = series(chosen, model, lake, spent, engines=engines or ENGINES, at_once=at_once, seed=seed)
-    cluster = cluster_of(chosen, model, lake, 1, at_once)
+    graph = MENDED if mended else Graph()
+    graph = replace(graph, at_once=at_once or graph.at_once)
+    found = series(chosen, model, lake, spent, engines=engines or ENGINES, graph=graph, seed=seed)
+    cluster = cluster_of(chosen, model, lake, 1, graph)
     each = found[0].pages_per_second / found[0].engines
     console = Console(width=160)
     typer.echo(f"engines: {chosen.rates.hardware}, {chosen.rates.source}; single places: {spent.source}")
@@ -265,7 +272,7 @@ def main(
         f"places taken: {full_rate(cluster.pace, lake):.2f} pages/s; {cluster.cpus} CPUs each to expand"
     )
     tables = [scale_table(found), limits_table(spent, cluster, lake, each)]
-    tables.append(lake_table(found, spent, lake_pages, lake, cluster.cpus))
+    tables.append(lake_table(found, spent, lake_pages, cluster))
     for table in tables:
         table.box = MARKDOWN
         console.print(table)

@@ -12,7 +12,7 @@ import simpy
 
 from tests.benchmarks import traffic
 from tests.benchmarks.costs import MEASURED, Costs
-from tests.benchmarks.lake import AT_ONCE, Cluster, Lake
+from tests.benchmarks.lake import MENDED, Cluster, Graph, Lake
 from tests.benchmarks.simulate import HARDWARE, MODEL, Scale, cluster_of, demands, full_rate, verdict
 from tests.benchmarks.stations import Block, Document, Engine, Pace, Station
 from tests.benchmarks.traffic import Run
@@ -73,7 +73,9 @@ def test_who_takes_a_station_waits_for_its_turn() -> None:
     assert left == [3.0, 4.0, 6.0, 7.0]
 
 
-def answered(blocks: list[list[int]], at_once: int = 8, lost_at: float | None = None) -> list[float]:
+def answered(
+    blocks: list[list[int]], at_once: int = Graph.at_once, lost_at: float | None = None
+) -> list[float]:
     """When an engine is done with each of some blocks, which it has from the start."""
     env, times = simpy.Environment(), []
     engine = Engine(env, PACE, at_once, lambda _, block: times.append(env.now))
@@ -111,7 +113,7 @@ def test_what_was_in_work_at_a_loss_is_asked_again_alone() -> None:
 
 def test_full_engines_give_what_their_pace_allows() -> None:
     lake = replace(LAKE, tail_share=0.0, corrupt=0.0, stuck=0.0)
-    found = run(400, lake=lake, at_once=8)
+    found = run(400, lake=lake)
     assert found.rate() == pytest.approx(2 * full_rate(PACE, lake), rel=0.05)
     assert found.used["places"] > 0.6  # the rest of the time it prefills
 
@@ -135,12 +137,24 @@ def test_the_slowest_single_place_is_the_rate_whatever_there_is_of_the_others() 
 
 
 def test_a_meter_that_is_asked_too_often_holds_up_the_driver_that_asks_it_too() -> None:
-    slow = replace(FREE, meter_call=1 / (8 * AT_ONCE * traffic.LISTEN_CALLS))
+    slow = replace(FREE, meter_call=1 / (8 * Graph.at_once * traffic.LISTEN_CALLS))
     roomy = replace(PACE, places=64, full_step=1.0)
     calm, held = (run(300 * 32, costs, engines=32, pace=roomy).rate() for costs in (FREE, slow))
     few = run(300 * 4, slow, engines=4, pace=roomy)
     assert few.used["meter"] < 0.6 and few.rate() > 0.9 * calm / 8
     assert held < 0.7 * calm
+    by_worker = replace(Graph(), listens_by_block=False)
+    assert run(300 * 32, slow, engines=32, pace=roomy, graph=by_worker).rate() > 0.9 * calm
+
+
+def test_more_blocks_in_work_fill_an_engine_that_has_the_places() -> None:
+    hardware, lake = HARDWARE["H100"], Lake()
+    rates = []
+    for graph in (Graph(), replace(Graph(), at_once=MENDED.at_once)):
+        made = cluster_of(hardware, MODEL, lake, 1, graph)
+        rates.append(Run(lake, made, FREE, 1_500).to_the_end().rate() / full_rate(made.pace, lake))
+    few, many = rates
+    assert 0.3 < few < 0.7 < 0.8 < many <= 1.0
 
 
 def test_a_run_is_its_seed() -> None:
@@ -159,7 +173,7 @@ def test_what_breaks_first_is_named() -> None:
 
 
 def test_a_cluster_has_the_cpus_that_its_engines_need() -> None:
-    slow, fast = (cluster_of(HARDWARE[name], MODEL, Lake(), 1, AT_ONCE) for name in ("L4", "H100"))
+    slow, fast = (cluster_of(HARDWARE[name], MODEL, Lake(), 1, Graph()) for name in ("L4", "H100"))
     for made in (slow, fast):
         assert made.cpus >= full_rate(made.pace, Lake()) * made.expand_seconds
     assert full_rate(fast.pace, Lake()) > 10 * full_rate(slow.pace, Lake())

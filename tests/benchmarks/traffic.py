@@ -27,7 +27,7 @@ TABLE_BLOCKS = 4
 KEYS = 1_000
 """Keys a request of a listing; a chunk of the feed is as long."""
 LISTEN_SECONDS, LISTEN_CALLS = 1.0, 2
-"""Of every block in work: `workers.infer.LISTEN_SECONDS`, and its two calls of the meter."""
+"""Of each who listens: `workers.infer.LISTEN_SECONDS`, and its two calls of the meter."""
 EXPAND_CALLS, INFER_CALLS, LOOK_CALLS = 2, 3, 2
 """Of the meter: per task of expand, per block of infer, and per block when the driver looks around."""
 SINK_ROWS, SINK_SECONDS, WRITERS, TICK_SECONDS = 20_000, 60.0, 4, 0.5
@@ -58,20 +58,20 @@ class Run:
             self._single[name] for name in ("driver", "meter", "journal")
         )
         workers = cluster.cpus * cluster.engines
-        held = QUEUED * cluster.at_once * cluster.engines
+        held = QUEUED * cluster.graph.at_once * cluster.engines
         self._expanding, self._blocks_held = 0.0, 0
         self._tasks, self._ready = simpy.Store(env), simpy.Store(env, capacity=2 * workers)
         self._blocks = simpy.Store(env, capacity=round(AHEAD * held))
         self._places, self._ended = simpy.Store(env), simpy.Store(env)
         self._arrived = simpy.Store(env, capacity=ARRIVED + held)
         self._group: list[Block] = []
-        self._since = 0.0
+        self._since = self._looked = 0.0
         self._writers = simpy.Resource(env, WRITERS)
         self._published: list[tuple[float, int]] = []
         self._fed = 0.0
         self._over = env.event()
         self.engines = [
-            Engine(env, cluster.pace, cluster.at_once, self._answered) for _ in range(cluster.engines)
+            Engine(env, cluster.pace, cluster.graph.at_once, self._answered) for _ in range(cluster.engines)
         ]
         for engine in islice(cycle(self.engines), held):
             self._places.put((engine, engine.epoch))
@@ -209,8 +209,10 @@ class Run:
             if not self._group:
                 self._since = self.env.now
             self._group.append(block)
-            yield self._driver.take(self.costs.driver_look)
-            yield self._meter.take(LOOK_CALLS * self.costs.meter_call)
+            if self.cluster.graph.looks_by_block or self.env.now - self._looked >= TICK_SECONDS:
+                self._looked = self.env.now
+                yield self._driver.take(self.costs.driver_look)
+                yield self._meter.take(LOOK_CALLS * self.costs.meter_call)
             self._published.append((self.env.now, len(block.pages)))
             if sum(len(one.pages) for one in self._group) >= SINK_ROWS:
                 yield from self._write()
@@ -250,11 +252,12 @@ class Run:
         self.peak_blocks = max(self.peak_blocks, self._blocks_held)
 
     def _listen(self, engine: Engine) -> Any:
-        """What each block in work asks the meter every second; it hears the answer before it asks again."""
+        """What an engine's worker asks the meter every second; it hears the answer before it asks again."""
         while True:
             yield self.env.timeout(LISTEN_SECONDS)
             if engine.working:
-                yield self._meter.take(LISTEN_CALLS * len(engine.working) * self.costs.meter_call)
+                askers = len(engine.working) if self.cluster.graph.listens_by_block else 1
+                yield self._meter.take(LISTEN_CALLS * askers * self.costs.meter_call)
 
     def _lose(self, engine: Engine) -> Any:
         """The node of an engine dies now and then; its blocks go to others, those in work as suspects."""
@@ -264,7 +267,7 @@ class Run:
             self.counts["losses"] += 1
             self.env.process(self._again(engine.lose(cluster.back_seconds)))
             yield self.env.timeout(cluster.back_seconds + cluster.pace.start_seconds)
-            for _ in range(QUEUED * cluster.at_once):
+            for _ in range(QUEUED * cluster.graph.at_once):
                 self._places.put((engine, engine.epoch))
 
     def _again(self, blocks: list[Block]) -> Any:
