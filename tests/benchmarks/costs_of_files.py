@@ -47,42 +47,36 @@ def feed(folder: Path, documents: int = 40_000) -> dict[str, float]:
 
 
 def _settled(folder: Path, scale: float) -> tuple[int, float, float, float]:
-    """Records, then CPU seconds: of reading them, of the driver's settling, of assembling one group."""
+    """Records, then CPU seconds: of reading them, of the driver's settling, and of a worker for a record's
+    share of its document's row. Runs on the connected Ray."""
     import pyarrow as pa
 
-    from pipelines.assemble import _due, _groups, _rows_there, write_group
+    from pipelines.assemble import GROUP, assemble, write_group
     from pipelines.audit import audit
-    from pipelines.holdings import read_holdings
+    from pipelines.holdings import names_of, read_holdings
     from pipelines.sweep import sweep
-    from tests.benchmarks.resuming import _output, _plan
+    from tests.benchmarks.resuming import PAGES, _output, _plan
 
     _output(folder, scale)
     plan = _plan(folder)
     began = time.process_time()
     holdings = read_holdings(plan)
     read = time.process_time()
-    names = holdings.answers.group_by("document_id", use_threads=False).aggregate([("version", "min")])
-    listed = pa.table(
-        {
-            "document_id": names["document_id"],
-            "version": names["version_min"],
-            "uri": names["document_id"],
-            "skipped": pa.repeat(pa.scalar(False), len(names)),
-        }
-    )
+    documents = holdings.answers.group_by(["document_id", "version"], use_threads=False).aggregate([])
+    listed = documents.append_column("uri", documents["document_id"])
+    listed = listed.append_column("skipped", pa.repeat(pa.scalar(False), len(listed)))
     listing = time.process_time()
     found = audit(plan, holdings, listed)
     sweep(plan, holdings, listed, found.settled["document_id"].combine_chunks())
-    due = _due(holdings, listed, found.settled, _rows_there(plan)[0], plan)
-    groups = list(_groups(holdings, due))
+    assemble(plan, holdings, listed, found.settled)
     settled = time.process_time()
     if found.missing or found.counts["ok"] != len(listed):
         raise RuntimeError(f"the audit of a whole output found {found.counts}")
-    write_group(plan, *groups[0])
-    ended = time.process_time()
-    records = len(holdings.answers)
-    share = len(groups[0][0]) / len(listed)
-    return records, read - began, settled - listing, (ended - settled) / (records * share)
+    group = listed.slice(0, GROUP)
+    assembling = time.process_time()
+    write_group(plan, names_of(group).combine_chunks(), {"ocr": [holdings.files[0].uri]})
+    each = (time.process_time() - assembling) / (len(group) * PAGES)
+    return len(holdings.answers), read - began, settled - listing, each
 
 
 def settle(folder: Path, scale: float) -> dict[str, float]:

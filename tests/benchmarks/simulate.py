@@ -33,8 +33,9 @@ PROMPT_TOKENS = 320
 LEAST_DOCUMENTS, DOCUMENTS_EACH = 2_400, 300
 """Of a run: an engine's share is some twenty times what is in hand for it."""
 EFFICIENT = 0.9
-CPU_SLACK = 1.5
-"""Expand workers over what the engines would take on average: documents are not alike."""
+CPU_SLACK, LEAST_CPUS = 1.5, 2
+"""Expand workers over what the engines would take on average: documents are not alike, and one on which a
+parser is stuck must not be all that an engine waits for."""
 OBJECT_GETS, OBJECT_PUTS = 5_500, 3_500
 """A second and prefix of S3 (its user guide, "Optimizing Amazon S3 performance")."""
 FILE_GETS, FILES_AT_ONCE = 4, 8
@@ -104,11 +105,12 @@ def cluster_of(hardware: Hardware, model: str, lake: Lake, engines: int, graph: 
         engine.start_seconds,
     )
     expand = rates.expand_seconds["page"]
+    page = expand + lake.stuck * lake.stuck_seconds / lake.pages_mean
     return Cluster(
         engines=engines,
         pace=pace,
         expand_seconds=expand,
-        cpus=max(1, math.ceil(CPU_SLACK * expand * full_rate(pace, lake))),
+        cpus=max(LEAST_CPUS, math.ceil(CPU_SLACK * page * full_rate(pace, lake))),
         list_keys_per_second=rates.list_keys_per_second,
         get_bytes_per_second=rates.get_bytes_per_second,
         graph=graph,

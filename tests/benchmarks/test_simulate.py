@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import simpy
 
 from tests.benchmarks import traffic
 from tests.benchmarks.costs import MEASURED, Costs
+from tests.benchmarks.costs_of_files import feed, settle
+from tests.benchmarks.costs_of_ray import actors
 from tests.benchmarks.lake import MENDED, Cluster, Graph, Lake
 from tests.benchmarks.simulate import HARDWARE, MODEL, Scale, cluster_of, demands, full_rate, verdict
 from tests.benchmarks.stations import Block, Document, Engine, Pace, Station
@@ -160,6 +163,13 @@ def test_more_blocks_in_work_fill_an_engine_that_has_the_places() -> None:
 def test_a_run_is_its_seed() -> None:
     one, same, other = (run(120, MEASURED, seed=seed).env.now for seed in (1, 1, 2))
     assert one == same != other
+
+
+def test_costs_are_measured_on_the_real_parts(ray_cluster: None, tmp_path: Path) -> None:
+    found = feed(tmp_path, documents=2_000) | actors(calls=200) | settle(tmp_path, scale=0.08)
+    assert set(found) < set(vars(MEASURED))
+    assert all(value > 0 for name, value in found.items() if name != "settle_square")  # two small sizes
+    assert 20 < found["holdings_bytes"] < 20_000
 
 
 def test_what_breaks_first_is_named() -> None:

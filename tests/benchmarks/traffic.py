@@ -138,7 +138,7 @@ class Run:
                 fate = rng.random()
                 if fate < lake.corrupt + lake.stuck:
                     # Its one row passes the engines untouched: here it is settled at once.
-                    yield self._worked(lake.stuck_seconds if fate < lake.stuck else 0.0, fetch)
+                    yield from self._worked(lake.stuck_seconds if fate < lake.stuck else 0.0, fetch)
                     self._settle("failed")
                     continue
                 document = Document(pages)
@@ -149,7 +149,7 @@ class Run:
                 left = pages
                 while left:
                     size = min(left, TABLE_BLOCKS * lake.block_pages - len(table))
-                    yield self._worked(size * each, fetch if left == pages else 0.0)
+                    yield from self._worked(size * each, fetch if left == pages else 0.0)
                     table += [(document, lake.tokens(rng)) for _ in range(size)]
                     left -= size
                     if len(table) >= TABLE_BLOCKS * lake.block_pages:
@@ -159,9 +159,9 @@ class Run:
             self._meter.note(EXPAND_CALLS * self.costs.meter_call)
             self._journal.note(self.costs.journal_call)
 
-    def _worked(self, seconds: float, fetch: float) -> simpy.Timeout:
+    def _worked(self, seconds: float, fetch: float) -> Any:
+        yield self.env.timeout(max(seconds, fetch / AHEAD_FETCHED))
         self._expanding += seconds
-        return self.env.timeout(max(seconds, fetch / AHEAD_FETCHED))
 
     def _handed(self, table: list[tuple[Document, int]]) -> Any:
         for at in range(0, len(table), self.lake.block_pages):
