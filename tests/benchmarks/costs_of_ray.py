@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from schemas.job import JobSpec
 
-GRAPH_BLOCK_BYTES = 900_000
-"""Of a block: it would not be cut at 1 MiB."""
+GRAPH_BLOCK_BYTES = 1_100_000
+"""Of a block: with less than 1 MiB two of them would become one."""
 
 
 def fault_job(folder: Path, output: str) -> JobSpec:
