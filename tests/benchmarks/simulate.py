@@ -221,9 +221,11 @@ def limits_table(costs: Costs, cluster: Cluster, lake: Lake, each: float) -> Tab
     return shown
 
 
-def lake_table(found: list[Scale], costs: Costs, pages: float, cluster: Cluster) -> Table:
-    """What a whole lake takes in one run, the time of its settling and the memory of its ledger besides."""
+def lake_table(found: list[Scale], costs: Costs, pages: float, shards: int, cluster: Cluster) -> Table:
+    """What one run takes, of a lake in so many shards with an output and a cluster each: the engines are one
+    shard's."""
     shown = Table("engines", "hours", "rows a file", "files", "ledger GB", "ledger read h", "settle h")
+    pages /= shards
     for scale in found:
         rows = min(traffic.SINK_ROWS, scale.pages_per_second * traffic.SINK_SECONDS)
         files = pages / rows
@@ -253,6 +255,7 @@ def main(
     at_once: Annotated[int | None, typer.Option(help="Blocks in work in an engine.")] = None,
     pages_mean: Annotated[float, typer.Option(help="Pages a document.")] = Lake.pages_mean,
     lake_pages: Annotated[float, typer.Option(help="Of the whole lake.")] = 1e8,
+    shards: Annotated[int, typer.Option(help="It is divided in, with an output each.")] = 1,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     save: Annotated[Path | None, typer.Option(help="Where the figures go, as JSON.")] = None,
 ) -> None:
@@ -274,7 +277,7 @@ def main(
         f"places taken: {full_rate(cluster.pace, lake):.2f} pages/s; {cluster.cpus} CPUs each to expand"
     )
     tables = [scale_table(found), limits_table(spent, cluster, lake, each)]
-    tables.append(lake_table(found, spent, lake_pages, cluster))
+    tables.append(lake_table(found, spent, lake_pages, shards, cluster))
     for table in tables:
         table.box = MARKDOWN
         console.print(table)

@@ -172,6 +172,22 @@ def test_costs_are_measured_on_the_real_parts(ray_cluster: None, tmp_path: Path)
     assert 20 < found["holdings_bytes"] < 20_000
 
 
+def test_its_figures_are_the_programs_own() -> None:
+    from ray.data import DataContext
+
+    from pipelines import graph, publish, runner, sources
+    from schemas.job import SinkOptions
+    from workers import expander, fetch, infer
+
+    assert (Graph.at_once, traffic.TASK_DOCUMENTS) == (graph.BLOCKS_IN_FLIGHT, graph.DOCUMENTS_PER_TASK)
+    assert traffic.TABLE_BLOCKS * graph.BLOCK_BYTES == expander.TABLE_BYTES
+    assert (SinkOptions().rows, SinkOptions().seconds) == (traffic.SINK_ROWS, traffic.SINK_SECONDS)
+    assert (publish.WRITERS, runner.TICK_SECONDS) == (traffic.WRITERS, traffic.TICK_SECONDS)
+    assert (fetch.AHEAD, sources.ROWS) == (traffic.AHEAD_FETCHED, traffic.KEYS)
+    assert infer.LISTEN_SECONDS == traffic.LISTEN_SECONDS
+    assert DataContext().downstream_capacity_backpressure_ratio == traffic.AHEAD
+
+
 def test_what_breaks_first_is_named() -> None:
     used = {"driver": 0.3, "meter": 0.1, "expand": 0.99, "places": 0.9}
     good = Scale(64, 640.0, 0.98, used, 0, 0)
