@@ -15,11 +15,11 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import answering, expanding, resuming
+from tests.benchmarks import answering, contenders, expanding, resuming, scaling, stage
 from tests.benchmarks.contest import Contest
 from tests.benchmarks.pair import Pair, Result
 
-MODULES = (expanding, resuming, answering)
+MODULES = (expanding, resuming, answering, stage, scaling, contenders)
 WIDTH = 160
 PAIRS: dict[str, tuple[str, Pair | Contest]] = {
     name: (module.__name__, pair) for module in MODULES for name, pair in module.PAIRS.items()
@@ -65,6 +65,10 @@ def main(
     results: list[Result] = []
     for name in only or PAIRS:
         module, pair = PAIRS[name]
+        missing = pair.missing(module)
+        if missing is not None:
+            typer.echo(f"{name}: not measured. {missing}", err=True)
+            continue
         with tempfile.TemporaryDirectory(prefix="gemstream-bench-") as folder:
             for result in pair.results(module, Path(folder), repetitions, scale):
                 results.append(result)

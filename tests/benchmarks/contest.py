@@ -1,8 +1,9 @@
-"""Two sides that need a model: each is started once, kept warm, and handed one portion of inputs after another.
+"""Two sides that need a model: each is started once, kept warm, and handed one portion of inputs after
+another.
 
-An engine takes most of a minute to start, so a process per turn, as in `pair`, would measure little else. Both
-sides are started together and each answers a portion that is not counted. Then they take turns: while one
-works, the other waits for its next portion and has nothing to do. A side's time is from the moment it is
+An engine takes most of a minute to start, so a process per turn, as in `pair`, would measure little else.
+Both sides are started together and each answers a portion that is not counted. Then they take turns: while
+one works, the other waits for its next portion and has nothing to do. A side's time is from the moment it is
 handed a portion to its last answer, as it says itself; how long its start took is kept beside it.
 """
 
@@ -25,7 +26,7 @@ from typing import Any, Self
 import psutil
 
 from tests.benchmarks.pair import SIDES, Result, Run
-from tests.benchmarks.processes import VLLM, cpu, memory
+from tests.benchmarks.processes import VLLM, Spent, memory
 
 WARM = 64
 """Inputs that are answered before anything is counted."""
@@ -65,6 +66,7 @@ class Contest:
         against: what the other side is, in a word.
         works: what they do, one after the other.
         shared: None, or a context manager of the module that both need besides, as `shared(folder)`.
+        needs: None, or a function of the module that says what is to be installed first, if anything is.
     """
 
     name: str
@@ -73,6 +75,12 @@ class Contest:
     against: str
     works: tuple[Work, ...]
     shared: str | None = None
+    needs: str | None = None
+
+    def missing(self, module: str) -> str | None:
+        """What is to be installed first, and how."""
+        said: str | None = getattr(importlib.import_module(module), self.needs)() if self.needs else None
+        return said
 
     def results(self, module: str, folder: Path, repetitions: int, scale: float) -> Iterator[Result]:
         """Run both sides in turns, work after work.
@@ -181,16 +189,18 @@ class Session:
             )
         os.close(writing)
         self._said = os.fdopen(reading)
-        self._root = psutil.Process(self._process.pid)
+        self.root = psutil.Process(self._process.pid)
+        self.spent = Spent(self.root)
         return self
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
+        self.spent.close()
         self._process.stdin.close()
         try:
             status = self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            for process in [*self._root.children(recursive=True), self._root]:
+            for process in [*self.root.children(recursive=True), self.root]:
                 process.kill()
             raise
         finally:
@@ -201,7 +211,7 @@ class Session:
     def send(self, portion: Path) -> None:
         """Hand it a portion."""
         assert self._process.stdin is not None
-        self._began = cpu(self._root)
+        self._began = self.spent.now()
         self._process.stdin.write(f"{portion}\n".encode())
         self._process.stdin.flush()
 
@@ -216,10 +226,10 @@ class Session:
             raise RuntimeError(self._fault())
         told = json.loads(line)
         self.start = self.start or time.monotonic() - self._entered
-        spent = cpu(self._root)
+        spent = self.spent.now()
         spent.subtract(self._began)
-        mib = memory(self._root)
-        facts = {"cpu": spent, "mib": mib, "tokens": told.pop("tokens")}
+        mib = memory(self.root)
+        facts = {"cpu": spent, "mib": mib, **told.pop("facts")}
         return Run(**told, cpu=sum(spent.values()), peak=sum(mib.values()), facts=facts)
 
     def _fault(self) -> str:
@@ -236,9 +246,10 @@ class Turns:
         for line in sys.stdin:
             yield Path(line.strip())
 
-    def answered(self, units: int, seconds: float, tokens: int) -> None:
+    def answered(self, units: int, seconds: float, tokens: int, **facts: float) -> None:
         """Say that the last portion is answered, and how long it took."""
-        self._told.write(json.dumps({"units": units, "seconds": seconds, "tokens": tokens}) + "\n")
+        told = {"units": units, "seconds": seconds, "facts": {"tokens": tokens, **facts}}
+        self._told.write(json.dumps(told) + "\n")
         self._told.flush()
 
     def each(self, answer: Callable[[Path], tuple[int, int]]) -> None:

@@ -47,6 +47,9 @@ class Pair:
     ours: Callable[[Path], tuple[int, float]]
     bare: Callable[[Path], tuple[int, float]]
 
+    def missing(self, module: str) -> None:
+        """It needs nothing that is not here."""
+
     def results(self, module: str, folder: Path, repetitions: int, scale: float) -> Iterator[Result]:
         """Make the inputs and measure both sides."""
         self.inputs(folder, scale)

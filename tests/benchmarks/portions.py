@@ -24,10 +24,12 @@ from pipelines.sources import open_source
 from schemas.job import JobSpec, make_job
 from schemas.storage import StorageOptions
 from tests.benchmarks.contest import Turns
+from tests.benchmarks.processes import MIB
 
 PUSH_BYTES = 1_200_000
 """Ray Data hands a read task's rows on by the mebibyte or at its end. A real list is as long as that; a
-portion of a few hundred documents is not, so the first of them carries what is missing, as a manifest's column."""
+portion of a few hundred documents is not, so the first of them carries what is missing, as a manifest's
+column."""
 ATTRIBUTES = pa.struct([pa.field("push", pa.string())])
 
 
@@ -68,11 +70,12 @@ class Handing(Progress):
         self._turns, self._portions = turns, iter(turns)
         self._path, self._pipe, self._output = pipe, None, output
         self._due = self._size = 0
-        self._handed = 0.0
+        self._handed = self._stored = 0.0
 
     def update(self, counts: dict[tuple[str, str], int], **said: Any) -> None:
         """See `Progress.update`."""
         super().update(counts, **said)
+        self._stored = max(self._stored, stored())
         if said["ended"] or said["written"] < self._due:
             return
         if self._pipe is None:
@@ -107,6 +110,14 @@ class Handing(Progress):
         self._turns.answered(self._size, max(files.values()) - self._handed, tokens)
 
 
+def stored() -> float:
+    """MiB in Ray's object store."""
+    import ray
+
+    name = "object_store_memory"
+    return float(ray.cluster_resources()[name] - ray.available_resources().get(name, 0.0)) / MIB
+
+
 def run_portions(job: JobSpec, folder: Path, turns: Turns) -> runner.RunReport:
     """Run a job over the portions that it is handed."""
     pipe = folder / "portions.pipe"
@@ -130,3 +141,15 @@ def run_portions(job: JobSpec, folder: Path, turns: Turns) -> runner.RunReport:
 def job_for(folder: Path, tasks: list[Any], **settings: Any) -> JobSpec:
     """A job of these tasks, which writes below a folder."""
     return make_job({"input": str(folder), "output": str(folder / "output"), "tasks": tasks, **settings})
+
+
+def said(name: str, characters: int) -> dict[str, Any]:
+    """A task whose answer can be of one length only: the schema that holds the model to it has one value."""
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "string", "enum": ["7" * characters]}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    tokens = 2 * characters + 16
+    return {"task": "extract", "name": name, "schema": schema, "max_tokens": tokens, "prompt": "Say it."}
