@@ -41,6 +41,43 @@ def _photographed(folder: Path, seed: str, count: int, size: tuple[int, int], sc
         Image.blend(page, grain, 0.15).save(folder / f"{number:05d}.jpg", quality=90)
 
 
+def half_minutes(folder: Path, seed: str, count: int) -> None:
+    """Recordings of 29 s in which somebody might be speaking all the while: FLAC, 44.1 kHz, stereo.
+
+    The same minute of noise each time, begun elsewhere, or making it would take the most time.
+    """
+    import numpy as np
+    import soundfile
+
+    rate, seconds = 44_100, 29
+    rng = np.random.default_rng(0)
+    swell = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * np.arange(2 * seconds * rate) / rate)
+    noise = np.float32(rng.standard_normal(len(swell)) * swell * 0.1)
+    for number in range(count):
+        begin = random.Random(f"{seed}/{number}").randrange(seconds * rate)
+        sound = noise[begin : begin + seconds * rate]
+        soundfile.write(folder / f"{number:05d}.flac", np.stack([sound, sound], 1), rate)
+
+
+def hearing_half_minutes(folder: Path) -> Path:
+    """The demo's Gemma 3n as it would be if it had been trained on 30 s at a time, in Gemma's 188 tokens: the
+    same weights, which know only six. What it answers is held to a schema."""
+    import json
+    import shutil
+
+    from tests.fixtures.runs import GEMMA3N
+
+    copy = shutil.copytree(GEMMA3N, folder / "gemma3n")
+    for name, facts in {
+        "config.json": {"audio_soft_tokens_per_image": 188},
+        "processor_config.json": {"audio_seq_length": 188},
+        "gemstream.json": {"clip_seconds": 30.0, "media_tokens": 188},
+    }.items():
+        path = copy / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    return copy
+
+
 def spoken(folder: Path, seed: str, count: int) -> None:
     """Spoken digits, at most `SPOKEN_SECONDS` of them: FLAC, 44.1 kHz, stereo."""
     import io

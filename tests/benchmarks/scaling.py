@@ -17,9 +17,9 @@ from tests.benchmarks import inputs
 from tests.benchmarks.answering import ENGINE
 from tests.benchmarks.contest import WARM, Session, Turns
 from tests.benchmarks.pair import Result, Run
-from tests.benchmarks.portions import job_for, run_portions
+from tests.benchmarks.portions import job_for, run_portions, said
 from tests.benchmarks.processes import DRIVER, HOST, VLLM, memory
-from tests.fixtures.runs import GEMMA3, GEMMA3N
+from tests.fixtures.runs import GEMMA3
 
 WHOLE_RUN = 2_000
 """Records over which what a run costs once is spread."""
@@ -163,14 +163,15 @@ def images(folder: Path, turns: Turns) -> None:
 
 
 def segments(folder: Path, turns: Turns) -> None:
-    """The words of each."""
-    run_portions(_job(folder, {"task": "transcribe", "max_tokens": 64}, audio=str(GEMMA3N)), folder, turns)
+    """A few words about each half minute."""
+    task = said("about", 8) | {"of": ["audio"]}
+    run_portions(_job(folder, task, audio=str(inputs.hearing_half_minutes(folder))), folder, turns)
 
 
 PAIRS = {
     growth.name: growth
     for growth in (
         Growth("tenfold-images", "images", "image", WHOLE_RUN, inputs.pictures, 10.0),
-        Growth("tenfold-audio", "segments", "segment", 400, inputs.spoken, 20.0),
+        Growth("tenfold-audio", "segments", "segment", 200, inputs.half_minutes, 20.0),
     )
 }
