@@ -54,8 +54,8 @@ class Costs:
 
 MEASURED = Costs(
     source="2 x Intel Xeon, Python 3.11, load 18, 2026-11-26",
-    driver_task=2.3e-3,
-    driver_block=8.7e-3,
+    driver_task=2.0e-3,
+    driver_block=4.9e-3,
     driver_look=0.86e-3,
     meter_call=0.50e-3,
     journal_call=0.50e-3,

@@ -37,7 +37,7 @@ class Lake:
         pages_mean: pages a document, log-normal,
         pages_sigma: with a tail: at 1, one document in a hundred has six times the mean.
         document_bytes: of an object.
-        block_pages: pages a block: 1 MiB over the 100 to 150 kB of a page as JPEG of 896 px.
+        block_pages: pages a block of 1 MiB: a page as JPEG of 896 px has 100 kB (the same PDFs), a scan more.
         answer_tokens: of an answer,
         tail_share: of which so many
         tail_times: are so many times as long, up to `limits.answer_tokens`.
