@@ -260,9 +260,14 @@ def main(
     save: Annotated[Path | None, typer.Option(help="Where the figures go, as JSON.")] = None,
 ) -> None:
     """Simulate a run on growing clusters, and say what breaks first."""
+    if hardware not in HARDWARE:
+        raise typer.BadParameter(f"{hardware!r} is none of {', '.join(HARDWARE)}", param_hint="--hardware")
     chosen = HARDWARE[hardware]
     if rates is not None:
         chosen = replace(chosen, rates=Rates.model_validate(yaml.safe_load(rates.read_text())))
+    if model not in chosen.rates.engines:
+        known = ", ".join(chosen.rates.engines)
+        raise typer.BadParameter(f"{model!r} is not in the rates, which have {known}", param_hint="--model")
     spent = MEASURED if costs is None else Costs(**json.loads(costs.read_text()))
     lake = Lake(pages_mean=pages_mean)
     graph = MENDED if mended else Graph()
