@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.holdings import names_of
 from pipelines.ledger import completeness
+from pipelines.runs import ids_of, names_of
 from pipelines.sweep import doubles, remove_rows
 from schemas.documents import documents_schema
 from schemas.ids import digest
@@ -144,10 +144,14 @@ def _rows_there(plan: Plan) -> tuple[pa.Table, list[ObjectInfo]]:
 
 def _due(holdings: Holdings, listed: pa.Table, settled: pa.Table, old: pa.Table, plan: Plan) -> pa.Table:
     """document_id and name of the documents whose rows are to be made."""
-    done = completeness(holdings.answers, plan.tasks_by_kind, plan.wholes_by_kind)
+    done = completeness(holdings.standing.runs, plan.tasks_by_kind, plan.wholes_by_kind)
     done = done.filter(pc.and_(done["complete"], pc.is_in(done["name"], names_of(listed).combine_chunks())))
     done = done.filter(pc.invert(pc.is_in(done["name"], settled["name"].combine_chunks())))
-    wanted = _state(done["name"], done["answered"], done["answered_at"])
+    done = done.append_column("document_id", ids_of(done["name"]))
+    current = holdings.answers.filter(holdings.answers["current"])
+    latest = current.group_by("name").aggregate([("answered_at", "max")])
+    places = pc.index_in(done["name"], latest["name"].combine_chunks())
+    wanted = _state(done["name"], done["answered"], pc.take(latest["answered_at_max"], places))
     there = _state(names_of(old), old["answers"], old["answered_at"])
     stale = pc.invert(pc.is_in(wanted, there.combine_chunks()))
     return pa.concat_tables([settled, done.filter(stale).select(settled.column_names)])

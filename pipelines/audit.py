@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.holdings import names_of
 from pipelines.ledger import completeness
+from pipelines.runs import ids_of, names_of
 from schemas.documents import NO_WHOLES
 from workers.sinks.reading import read_columns
 
@@ -59,7 +59,7 @@ def audit(plan: Plan, holdings: Holdings, listed: pa.Table) -> Audit:
         filtered.append(table["document_id"].combine_chunks())
     return judge(
         listed,
-        completeness(holdings.answers, plan.tasks_by_kind, plan.wholes_by_kind),
+        completeness(holdings.standing.runs, plan.tasks_by_kind, plan.wholes_by_kind),
         holdings.errors.filter(pc.equal(holdings.errors["run_id"], plan.run_id)),
         pa.concat_arrays(filtered),
         plan.tasks_by_kind,
@@ -107,11 +107,9 @@ def judge(
 def _names(work: pa.Table, answered: pa.Table, errors: pa.Table) -> pa.ChunkedArray:
     """`document_id/version`; of what had no version when it was listed (a manifest's entry that could not
     be looked up), with the version it was met in."""
-    met = pa.concat_tables(
-        [answered.select(["document_id", "name"]), errors.select(["document_id", "name"])]
-    ).combine_chunks()
-    places = pc.index_in(work["document_id"], met["document_id"].combine_chunks())
-    found = pc.coalesce(pc.take(met["name"], places), names_of(work))
+    met = pa.chunked_array([*answered["name"].chunks, *errors["name"].chunks], pa.string())
+    places = pc.index_in(work["document_id"], ids_of(met).combine_chunks())
+    found = pc.coalesce(pc.take(met, places), names_of(work))
     return pc.if_else(pc.equal(work["version"], ""), found, names_of(work))
 
 

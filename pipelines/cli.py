@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines import catalogue, judging, upkeep
+from pipelines import catalogue, judging, measuring, upkeep
 from pipelines.flags import (
     AsJson,
     Audio,
@@ -22,6 +22,7 @@ from pipelines.flags import (
     Manifest,
     Only,
     Output,
+    RatesOf,
     Schema,
     Setting,
     ShardOf,
@@ -62,6 +63,7 @@ def run(
     only: Only = None,
     force: Force = False,
     shard: ShardOf = None,
+    rates: RatesOf = None,
     setting: Setting = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -95,6 +97,7 @@ def plan(
     only: Only = None,
     force: Force = False,
     shard: ShardOf = None,
+    rates: RatesOf = None,
     setting: Setting = None,
     as_json: AsJson = False,
 ) -> None:
@@ -117,6 +120,7 @@ app.command()(upkeep.retry)
 app.command()(upkeep.gc)
 app.command()(subtitles)
 app.command()(judging.evaluate)
+app.command()(measuring.bench)
 
 
 def main() -> None:

@@ -53,6 +53,10 @@ ShardOf = Annotated[
 Category = Annotated[
     list[str] | None, typer.Option(help="Only failures of this category, such as corrupt or timeout.")
 ]
+RatesOf = Annotated[
+    str | None,
+    typer.Option("--rates", help="To size the run by: L4, A100, H100, or a file of `gemstream bench`."),
+]
 OutputOf = Annotated[str, typer.Argument(help="The output of a job.", show_default=False)]
 
 
@@ -65,12 +69,13 @@ FLAGS = {
     "include": "include",
     "exclude": "exclude",
     "limit": "limit",
+    "rates": "rates",
 }
 
 
 def settings_of(values: dict[str, Any]) -> dict[str, Any]:
     """The flags that were given, by dotted setting."""
-    given = {key: values[flag] for flag, key in FLAGS.items() if values[flag] is not None}
+    given = {key: values[flag] for flag, key in FLAGS.items() if values.get(flag) is not None}
     if values["task"]:
         shape = {"schema": values["schema"], "fields": _fields(values["field"])}
         shape = {key: value for key, value in shape.items() if value}

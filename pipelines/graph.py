@@ -9,8 +9,9 @@ One branch per lane, so that each engine pool has its own way to documents and w
 from __future__ import annotations
 
 import logging
+import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from pipelines.feed import read_chunk
 from pipelines.whole import read_wholes, wholes_schema
 from schemas.rows import owing_schema
 from workers.expander import Expand
-from workers.infer import Infer, InferRecipe
+from workers.infer import Infer, InferRecipe, places
 from workers.registry import ENGINES, resolve
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from pipelines.meter import MeterHandle
     from pipelines.plan import Lane, Plan
     from pipelines.whole import Group
-    from schemas.job import EngineOptions
+    from schemas.job import EngineOptions, PartPool
     from workers.prompt import Ask
 
 BLOCK_BYTES = 1024 * 1024
@@ -45,15 +46,23 @@ first 1,000 pages back from an engine that waits for them."""
 DOCUMENTS_PER_TASK = 8
 """Enough that a task's own cost (1-2 ms) vanishes, few enough that a PDF of 3,000 pages among them
 delays seven others at most."""
-BLOCKS_IN_FLIGHT = 8
-"""Blocks an engine's actor works on at once; with some ten rows each they cover 1.5 x its batch."""
+ROWS_A_BLOCK: dict[PartPool, int] = {"vision": 8, "audio": 1}
+"""Parts of some size in a block of BLOCK_BYTES: a page is 60 to 150 kB, 30 s of sound are 1.9 MB."""
+FEWEST_BLOCKS = 8
+"""That an engine's actor works on at once, and that wait there for one of them to end."""
+READ_MEMORY = 256 * 1024 * 1024
+"""Bytes of a task that follows the feed: a worker process, most of it libraries that all of them share."""
+EXPAND_MEMORY = 1024 * 1024 * 1024
+"""Bytes of an expand worker, for Ray to plan by: 231 MiB of its own and 160 of its parser's process over the
+examples, and room for a scan of 100 megapixels. What no parser may exceed is `limits.expand_bytes`."""
 
 
 @dataclass(frozen=True)
 class Sizing:
-    """What this cluster gives each stage."""
+    """What this cluster gives each stage. `expand_memory` are bytes a worker."""
 
     expand_workers: int
+    expand_memory: int
     engine_replicas: tuple[int, int]
     gpus: float
 
@@ -94,7 +103,9 @@ class Reads(Datasource):
 
     def dataset(self) -> ray.data.Dataset:
         """All of it; its tasks wait more than they work."""
-        return ray.data.read_datasource(self, override_num_blocks=len(self._reads), num_cpus=0.1)
+        return ray.data.read_datasource(
+            self, override_num_blocks=len(self._reads), num_cpus=0.1, memory=READ_MEMORY
+        )
 
 
 def _follow(feed: ActorHandle[Any], plan: Plan, lane: str) -> Iterator[pa.Table]:
@@ -188,12 +199,13 @@ def _branch(
         zero_copy_batch=True,
         compute=ActorPoolStrategy(min_size=1, max_size=sizing.expand_workers),
         num_cpus=1,
+        memory=sizing.expand_memory,
         fn_constructor_kwargs={
             "storage": job.storage,
             "options": lane.expand,
             "limits": job.limits,
             "tasks_by_kind": lane.tasks_by_kind,
-            "meter": meter,
+            "meter": replace(meter, lane=lane.pool),
             "journal": journal,
         },
     )
@@ -219,20 +231,32 @@ def _infer(
         limits=job.limits,
     )
     least, most = sizing.engine_replicas
+    blocks = blocks_in_flight(lane)
     return parts.map_batches(
         Infer,
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
         compute=ActorPoolStrategy(
-            min_size=least, max_size=most, max_tasks_in_flight_per_actor=2 * BLOCKS_IN_FLIGHT
+            min_size=least, max_size=most, max_tasks_in_flight_per_actor=blocks + FEWEST_BLOCKS
         ),
-        max_concurrency=BLOCKS_IN_FLIGHT,
+        max_concurrency=blocks,
         num_cpus=1,
         num_gpus=sizing.gpus,
         runtime_env={"env_vars": resolve(ENGINES, job.engine.kind, "engine").environment(sizing.gpus)},
-        fn_constructor_kwargs={"recipe": recipe, "meter": meter, "journal": journal},
+        fn_constructor_kwargs={"recipe": recipe, "meter": replace(meter, lane=lane.pool), "journal": journal},
     )
+
+
+def blocks_in_flight(lane: Lane) -> int:
+    """Blocks that an engine's actor works on at once, so that there is a request for each of its places.
+
+    A block is there until its slowest row is answered, so of blocks of several rows there are twice as many
+    as would fill the places: one answer 20 times as long as the others leaves seven places to somebody else.
+    """
+    rows = ROWS_A_BLOCK[lane.pool]
+    slack = 1 if rows == 1 else 2
+    return max(FEWEST_BLOCKS, math.ceil(slack * places(lane.config) / rows))
 
 
 def size(plan: Plan) -> Sizing:
@@ -241,8 +265,12 @@ def size(plan: Plan) -> Sizing:
     options = plan.job.engine
     lanes = len(plan.lanes)
     spare = max(lanes, cpus - lanes * options.replicas)
+    workers = plan.job.expand.workers or max(1, spare // lanes)
+    # A worker that asks for more than there is would be waited for without end.
+    memory = int(ray.cluster_resources().get("memory", 0)) // (2 * lanes * workers)
     return Sizing(
-        expand_workers=plan.job.expand.workers or max(1, spare // lanes),
+        expand_workers=workers,
+        expand_memory=min(EXPAND_MEMORY, memory),
         engine_replicas=(options.replicas, options.max_replicas or options.replicas),
         gpus=gpus_per_engine(options),
     )

@@ -17,7 +17,7 @@ class MeterActor:
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
-        self._seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self._seconds: defaultdict[tuple[str, str, str], float] = defaultdict(float)
         self._draining = False
 
     def add(self, stage: str, done: int, failed: int) -> None:
@@ -25,10 +25,10 @@ class MeterActor:
         self._counts[stage, "done"] += done
         self._counts[stage, "failed"] += failed
 
-    def spent(self, stage: str, seconds: Mapping[str, float]) -> None:
+    def spent(self, lane: str, stage: str, seconds: Mapping[str, float]) -> None:
         """Add a worker's seconds by state."""
         for state, count in seconds.items():
-            self._seconds[stage, state] += count
+            self._seconds[lane, stage, state] += count
 
     def drain(self) -> None:
         """From now on nothing more is begun."""
@@ -42,16 +42,18 @@ class MeterActor:
         """Counts by (stage, "done" | "failed")."""
         return dict(self._counts)
 
-    def times(self) -> dict[tuple[str, str], float]:
-        """Seconds by (stage, state)."""
+    def times(self) -> dict[tuple[str, str, str], float]:
+        """Seconds by (lane, stage, state)."""
         return dict(self._seconds)
 
 
 @dataclass(frozen=True)
 class MeterHandle:
-    """A `workers.meter.Meter` that reaches the actor from any process: sent, and not waited for."""
+    """A `workers.meter.Meter` that reaches the actor from any process: sent, and not waited for. `lane` is
+    whose workers have it."""
 
     actor: ActorHandle[Any]
+    lane: str = ""
 
     def add(self, stage: str, done: int = 0, failed: int = 0) -> None:
         """Count work that a stage has finished."""
@@ -59,7 +61,7 @@ class MeterHandle:
 
     def spent(self, stage: str, seconds: Mapping[str, float]) -> None:
         """Add what one worker of a stage did with its time."""
-        self.actor.spent.remote(stage, dict(seconds))
+        self.actor.spent.remote(self.lane, stage, dict(seconds))
 
     def draining(self) -> bool:
         """See `workers.meter.Meter`."""

@@ -12,13 +12,16 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.choice import memory_at_hand, settle_models
+from pipelines.expectation import prompt_tokens as tokens_of_prompt
+from pipelines.expectation import read_seen
 from pipelines.feed import in_scope
 from pipelines.ledger import Ledger, read_ledger
 from pipelines.occupancy import refuse_foreign_output
 from pipelines.plan import Lane, Plan, make_plan
 from pipelines.runner import source_of
+from pipelines.sizing import Load, Prediction, Work, predict
 from schemas.errors import GemstreamError
-from schemas.rows import PartKind, Status, records_schema
+from schemas.rows import PartKind, Shown, Status, records_schema
 from workers.expander import Expand
 from workers.sniff import HEAD_BYTES, sniff
 from workers.storage.factory import look_up, open_storage
@@ -60,7 +63,8 @@ class Preview(BaseModel):
     bounds: dict[str, dict[str, str]] = Field(
         description="Task -> JSON pointer -> the bound that is put where its schema has none."
     )
-    sampled: int
+    sampled: int = Field(description="Documents that were expanded for real.")
+    prediction: Prediction = Field(description="What the run is expected to take.")
 
     def table(self) -> RenderableType:
         """The preview as tables of a terminal."""
@@ -90,7 +94,7 @@ class Preview(BaseModel):
         for task, found in self.bounds.items():
             for pointer, words in found.items():
                 bounds.add_row(task, escape(pointer), words)
-        return Group(counts, columns, *([bounds] if self.bounds else []))
+        return Group(counts, self.prediction.table(), columns, *([bounds] if self.bounds else []))
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class Sample:
 
     documents: int
     parts: Counter[str] = field(default_factory=Counter)
+    drawn: Counter[str] = field(default_factory=Counter)
     several: Counter[str] = field(default_factory=Counter)
     tiled: Counter[str] = field(default_factory=Counter)
     tiles: Counter[str] = field(default_factory=Counter)
@@ -127,18 +132,20 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
     scale = due / len(sample) if len(sample) else 0.0
     seen = _parts(plan, sample.slice(0, OPENED))
     per_document = due / seen.documents if seen.documents else 0.0
-    kinds, wholes, tiled = (
+    kinds, drawn, wholes, tiled = (
         {kind: round(count * per_document) for kind, count in counts.items()}
-        for counts in (seen.parts, seen.several, seen.tiled)
+        for counts in (seen.parts, seen.drawn, seen.several, seen.tiled)
     )
     requests: Counter[str] = Counter()
     prompt_tokens = answer_tokens = 0
+    loads = []
     for lane, ask in _asks(plan):
         count = sum(n for kind, n in (wholes if ask.room else kinds).items() if ask.asks(PartKind(kind)))
         requests[ask.task.name] += count
-        prompt_tokens += count * _prompt_tokens(lane, ask)
+        prompt_tokens += count * tokens_of_prompt(lane, ask)
         answer_tokens += count * ask.max_tokens
-    tile_tokens = round(per_document * sum(_tile_tokens(lane, ask, seen) for lane, ask in _asks(plan)))
+        loads.append(Load(lane, ask, count, round(per_document * _tile_tokens(lane, ask, seen))))
+    tile_tokens = sum(load.extra_tokens for load in loads)
     return Preview(
         listed=listed,
         skipped=skipped,
@@ -159,17 +166,12 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
         },
         bounds={task.name: task.bounds() for task in job.tasks if task.bounds()},
         sampled=seen.documents,
+        prediction=predict(plan, Work(tuple(loads), kinds, drawn), read_seen(plan)),
     )
 
 
 def _asks(plan: Plan) -> list[tuple[Lane, Ask]]:
     return [(lane, ask) for lane in plan.lanes for ask in (*lane.asks, *lane.wholes)]
-
-
-def _prompt_tokens(lane: Lane, ask: Ask) -> int:
-    """Media, or as much text as fits, plus words: about four characters a token in Gemma's vocabulary."""
-    question = max(ask.questions.values(), key=len)
-    return (lane.model.media_tokens if ask.room is None else ask.room // 4) + len(question) // 4
 
 
 def _tile_tokens(lane: Lane, ask: Ask, seen: Sample) -> int:
@@ -223,23 +225,34 @@ def _parts(plan: Plan, sample: pa.Table) -> Sample:
     seen = Sample(len(sample))
     if not len(sample):
         return seen
-    kinds = {kind: names for lane in plan.lanes for kind, names in lane.tasks_by_kind.items()}
-    stage = Expand(
-        storage=plan.job.storage, options=plan.lanes[0].expand, limits=plan.job.limits, tasks_by_kind=kinds
-    )
-    try:
-        for table in stage(sample.append_column("kept", pa.nulls(len(sample), pa.list_(pa.string())))):
-            shown = table.filter(pc.invert(pc.equal(pc.fill_null(table["status"], ""), Status.ERROR.value)))
-            shown = shown.filter(pc.is_valid(shown["shown"]))
-            seen.parts.update(shown["part_kind"].to_pylist())
-            first = shown.filter(
-                pc.and_(pc.equal(shown["part_index"], 0), pc.greater(shown["parts_total"], 1))
-            )
-            seen.several.update(first["part_kind"].to_pylist())
-            tiled = shown.filter(pc.is_valid(shown["tiles"]))
-            for kind, tiles in zip(tiled["part_kind"].to_pylist(), tiled["tiles"].to_pylist(), strict=True):
-                seen.tiled[kind] += 1
-                seen.tiles[kind] += tiles
-    finally:
-        stage.close()
+    documents = sample.append_column("kept", pa.nulls(len(sample), pa.list_(pa.string())))
+    for lane in plan.lanes:
+        # Each as its model is shown them: of a document that is another lane's, the first bytes are read.
+        stage = Expand(
+            storage=plan.job.storage,
+            options=lane.expand,
+            limits=plan.job.limits,
+            tasks_by_kind=lane.tasks_by_kind,
+        )
+        try:
+            for table in stage(documents):
+                _count(table, seen)
+        finally:
+            stage.close()
     return seen
+
+
+def _count(table: pa.Table, seen: Sample) -> None:
+    """Add the parts of a table of PARTS."""
+    shown = table.filter(pc.invert(pc.equal(pc.fill_null(table["status"], ""), Status.ERROR.value)))
+    shown = shown.filter(pc.is_valid(shown["shown"]))
+    seen.parts.update(shown["part_kind"].to_pylist())
+    drawn = shown.filter(pc.not_equal(shown["shown"], Shown.TEXT.value))
+    # A recording in which nobody speaks is expanded, and no model hears it.
+    seen.drawn.update(drawn.filter(pc.is_valid(drawn["content"]))["part_kind"].to_pylist())
+    first = shown.filter(pc.and_(pc.equal(shown["part_index"], 0), pc.greater(shown["parts_total"], 1)))
+    seen.several.update(first["part_kind"].to_pylist())
+    tiled = shown.filter(pc.is_valid(shown["tiles"]))
+    for kind, tiles in zip(tiled["part_kind"].to_pylist(), tiled["tiles"].to_pylist(), strict=True):
+        seen.tiled[kind] += 1
+        seen.tiles[kind] += tiles

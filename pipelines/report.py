@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.reckoning import Reckoning
 from pipelines.verdict import Bottleneck
 
 if TYPE_CHECKING:
@@ -87,7 +88,10 @@ class RunReport(BaseModel):
     tasks: dict[str, TaskCounts] = Field(default_factory=dict)
     text_layer: dict[str, TextLayerCounts] = Field(default_factory=dict)
     faults: tuple[FaultCounts, ...] = ()
-    bottleneck: Bottleneck = Bottleneck()
+    bottlenecks: dict[str, Bottleneck] = Field(default_factory=dict, description="By pool of engines.")
+    reckoning: Reckoning | None = Field(
+        None, description="What it took, beside what was expected, where the job has rates or prices."
+    )
     files: int = 0
     stopped: str | None = Field(None, description="Why the run ended before its list did.")
     unsettled: tuple[str, ...] = Field((), description="Documents that still owe answers, by URI.")
@@ -171,6 +175,7 @@ class RunReport(BaseModel):
             for fault in sorted(self.faults, key=lambda fault: -fault.rows):
                 faults.add_row(str(fault.rows), fault.status, fault.stage, fault.category)
             tables.append(faults)
-        if self.bottleneck.sentence:
-            tables.append(f"held up by {self.bottleneck.sentence}")
+        if self.reckoning is not None:
+            tables.append(self.reckoning.table())
+        tables += [f"{pool} was held up by {found.sentence}" for pool, found in self.bottlenecks.items()]
         return Group(*tables)

@@ -16,6 +16,7 @@ from pipelines.assemble import assemble
 from pipelines.audit import Audit, audit
 from pipelines.choice import memory_of_cluster, settle_models
 from pipelines.cluster import cluster, here, unwrapped
+from pipelines.expectation import read_seen
 from pipelines.feed import close_list, read_list
 from pipelines.holdings import read_holdings, settled_down
 from pipelines.interrupt import Interrupt, interrupted_anywhere, interrupts
@@ -23,6 +24,7 @@ from pipelines.lease import Lease
 from pipelines.occupancy import refuse_foreign_output
 from pipelines.plan import Plan, make_plan
 from pipelines.progress import Progress
+from pipelines.reckoning import reckon
 from pipelines.report import Counts, FaultCounts, RunReport, TaskCounts, TextLayerCounts
 from pipelines.sources import open_source
 from pipelines.sweep import sweep
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from pipelines.feed import Listed
     from pipelines.publish import Published, Publisher
+    from pipelines.reckoning import Reckoning
     from pipelines.sources import Source
     from schemas.job import JobSpec
     from schemas.selection import Selection
@@ -113,6 +116,8 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     from pipelines.meter import MeterActor, MeterHandle
 
     started, began = datetime.now(UTC), time.monotonic()
+    # Before there are records of this run's own, which would be no expectation.
+    seen = read_seen(plan) if plan.job.rates else {}
     _write(plan, "job.yaml", yaml.safe_dump(plan.job.public(), sort_keys=False))
     feed = ray.remote(**here(), max_concurrency=8)(Feed).remote(plan, source)
     meter = ray.remote(**here())(MeterActor).remote()
@@ -128,8 +133,9 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     found = settle(plan, listed)
     seconds = time.monotonic() - began
     times = ray.get(meter.times.remote())
-    held_up = judge(times, stream.timeline, sizing.expand_workers, sizing.engine_replicas[1])
-    report = _report(plan, stream, found, started, seconds, held_up)
+    held_up = judge(times, stream.timelines, sizing.expand_workers, sizing.engine_replicas[1])
+    reckoning = reckon(plan, stream.tally, times, stream.record_bytes, seen)
+    report = _report(plan, stream, found, started, seconds, held_up, reckoning)
     _write(plan, "report.json", report.model_dump_json(indent=2))
     # Last: a run with counts is a run that ended.
     _write(plan, "counts.json", json.dumps(report.counts.model_dump(), indent=2))
@@ -153,10 +159,10 @@ class Stream:
         self._plan, self._console, self._lease = plan, console, lease
         self._feed, self._meter = feed, meter
         self.progress = Progress(console)
-        self.timeline = Timeline()
+        self.timelines = {lane.pool: Timeline(lane.pool) for lane in plan.lanes}
         self._began = time.monotonic()
         self.tally = Tally()
-        self.files = self.written = 0
+        self.files = self.written = self.record_bytes = 0
         self.stopped: str | None = None
 
     def run(self, graph: ray.data.Dataset, *, whole: bool = False) -> None:
@@ -200,6 +206,7 @@ class Stream:
         self.tally.add(documents, group.totals)
         self.files += len(group.receipts)
         self.written += sum(receipt.rows for receipt in group.receipts)
+        self.record_bytes += sum(receipt.bytes for receipt in group.receipts if receipt.task)
 
     def _look_around(self) -> bool:
         """Show how far it is; whether too much has failed for it to go on."""
@@ -209,7 +216,8 @@ class Stream:
         listed, counts, times = ray.get(
             [self._feed.progress.remote(), self._meter.read.remote(), self._meter.times.remote()]
         )
-        self.timeline.add(time.monotonic() - self._began, times)
+        for timeline in self.timelines.values():
+            timeline.add(time.monotonic() - self._began, times)
         share = self.tally.failed_share(listed.skipped)
         if self.stopped is None and self.tally.done >= JUDGED and share > self._plan.job.limits.failed_share:
             self.stopped = f"{share:.0%} of the documents failed (limits.failed_share)"
@@ -266,7 +274,13 @@ def _settle(plan: Plan, listed: pa.Table) -> Audit:
 
 
 def _report(
-    plan: Plan, stream: Stream, found: Audit, started: datetime, seconds: float, held_up: Bottleneck
+    plan: Plan,
+    stream: Stream,
+    found: Audit,
+    started: datetime,
+    seconds: float,
+    held_up: dict[str, Bottleneck],
+    reckoning: Reckoning | None,
 ) -> RunReport:
     tally, stopped = stream.tally, stream.stopped
     counts = Counts(listed=found.counts.total() + len(found.missing), **found.counts)
@@ -295,7 +309,8 @@ def _report(
             FaultCounts(status=status, stage=stage, category=category, rows=rows)
             for (status, stage, category), rows in tally.faults.items()
         ),
-        bottleneck=held_up,
+        bottlenecks=held_up,
+        reckoning=reckoning,
         files=stream.files,
         stopped=stopped,
         unsettled=found.missing if stopped is None else (),

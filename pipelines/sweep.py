@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.holdings import names_of
 from pipelines.ledger import answer_keys, completeness
+from pipelines.runs import ids_of, names_of
 from schemas.documents import NO_WHOLES
 from schemas.errors import ObjectChanged
 from workers.sinks.parquet import encode
@@ -115,9 +115,9 @@ def superseded_errors(
     errors = holdings.errors
     errors = errors.filter(pc.is_in(errors["document_id"], _column(listed, "document_id")))
     restated = pc.and_(pc.is_in(errors["document_id"], settled), pc.not_equal(errors["run_id"], run_id))
-    done = completeness(holdings.answers, tasks_by_kind, wholes_by_kind)
+    done = completeness(holdings.standing.runs, tasks_by_kind, wholes_by_kind)
     done = done.filter(pc.and_(done["complete"], pc.is_in(done["name"], names_of(listed).combine_chunks())))
-    healed = pc.is_in(errors["document_id"], _column(done, "document_id"))
+    healed = pc.is_in(errors["document_id"], ids_of(done["name"]).combine_chunks())
     current = holdings.answers.filter(holdings.answers["current"])
     answered = pc.is_in(_questions(errors), _questions(current).combine_chunks())
     gone = pc.fill_null(pc.or_(pc.or_(restated, healed), answered), False)

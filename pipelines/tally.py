@@ -6,12 +6,12 @@ forgotten. The counts of the report are not these but the audit's, which come fr
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from schemas.rows import Status
-from workers.tally import HELD, TOKENS
+from workers.tally import HELD, PARTS, TOKENS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,6 +36,7 @@ class Tally:
         self.seconds: Counter[str] = Counter()
         self.held: dict[str, Counter[str]] = {}
         self.faults: Counter[tuple[str, str, str]] = Counter()
+        self.asked: dict[tuple[str, str, bool], Counter[str]] = defaultdict(Counter)
         self._pending: dict[str, Pending] = {}
 
     def add(self, documents: pa.Table, totals: dict[str, Any]) -> None:
@@ -54,6 +55,10 @@ class Tally:
             self.seconds[row["task"]] += row["seconds"]
             if row["pages"] or row["not_read"]:
                 self.held.setdefault(row["task"], Counter()).update({name: row[name] for name in HELD})
+        for row in totals["parts"]:
+            self.asked[row["task"], row["part_kind"], row["whole"]].update(
+                {name: row[name] for name in PARTS}
+            )
         for row in totals["faults"]:
             self.faults[row["status"], row["stage"] or "", row["category"] or ""] += row["count_all"]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from schemas.job import PartPool
 
 POINTS = 60
 """Of the engines' occupancy over time that a report keeps at most."""
@@ -16,12 +17,19 @@ SHORT_SECONDS = 5.0
 FULL = 0.85
 """Share of its places from which on an engine is what the others wait for: at the end of every run it
 empties, and a request's way in and out is in it."""
+CROWDED = 0.6
+"""Share of its places that an engine has to have begun to answer, of a full one: below it, its places are not
+what its requests wait for. One whose steps hold a single image begins some tenth of them."""
 BUSY = 0.7
 """Share of its workers' time from which on a stage is what the others wait for."""
 
 
+Times = Mapping[tuple[str, str, str], float]
+"""Worker-seconds by (lane, stage, state)."""
+
+
 class Bottleneck(BaseModel):
-    """Worker-seconds by state, all workers of a stage together (`workers.clock`).
+    """One lane's worker-seconds by state, all workers of a stage together (`workers.clock`).
 
     Of expand: `working`, `fetching` (nothing to do until bytes come), `handing` (waiting for room behind it)
     and `waiting` (for documents). Of infer: `full` (every place of its engine taken), `partly`, `empty`,
@@ -35,59 +43,78 @@ class Bottleneck(BaseModel):
     occupancy: float | None = Field(
         None, description="Requests in the engines, over their places, while there was a model."
     )
-    over_time: tuple[tuple[float, float], ...] = Field(
-        (), description="Seconds since the start, and the occupancy from the point before to this one."
+    queued: float | None = Field(
+        None, description="Of these, the requests that the engines had not begun, over their places."
+    )
+    over_time: tuple[tuple[float, float, float], ...] = Field(
+        (), description="Seconds since the start; occupancy and queued from the point before to this one."
     )
     sentence: str = Field("", description="What to add, with the numbers behind it.")
 
 
 class Timeline:
-    """The engines' occupancy while the run goes on. Every second point goes when there are too many."""
+    """One lane's engines while the run goes on. Every second point goes when there are too many."""
 
-    def __init__(self) -> None:
-        self._points: list[tuple[float, float, float]] = [(0.0, 0.0, 0.0)]
+    def __init__(self, lane: str) -> None:
+        self._lane = lane
+        self._points: list[tuple[float, ...]] = [(0.0, 0.0, 0.0, 0.0)]
         self._apart = 0.0
 
-    def add(self, seconds: float, times: Mapping[tuple[str, str], float]) -> None:
+    def add(self, seconds: float, times: Times) -> None:
         """Take in what the stages' workers have spent so far."""
         if seconds - self._points[-1][0] < self._apart:
             return
-        self._points.append(
-            (seconds, times.get(("infer", "requests"), 0.0), times.get(("infer", "open"), 0.0))
-        )
+        held = (times.get((self._lane, "infer", name), 0.0) for name in ("requests", "queued", "open"))
+        self._points.append((seconds, *held))
         if len(self._points) > 2 * POINTS:
             self._points = self._points[::2]
             self._apart = (self._points[-1][0] - self._points[0][0]) / len(self._points)
 
-    def points(self) -> tuple[tuple[float, float], ...]:
+    def points(self) -> tuple[tuple[float, float, float], ...]:
         """See `Bottleneck.over_time`; without the time in which no engine had a model."""
         points = self._points[:: max(1, len(self._points) // POINTS)]
-        pairs = zip(points, points[1:], strict=False)
-        return tuple(
-            (round(after[0], 1), round((after[1] - before[1]) / (after[2] - before[2]), 3))
-            for before, after in pairs
-            if after[2] > before[2]
-        )
+        found = []
+        for before, after in zip(points, points[1:], strict=False):
+            requests, queued, places = (
+                later - sooner for later, sooner in zip(after[1:], before[1:], strict=True)
+            )
+            if places > 0:
+                found.append((round(after[0], 1), round(requests / places, 3), round(queued / places, 3)))
+        return tuple(found)
 
 
 def judge(
-    times: Mapping[tuple[str, str], float], timeline: Timeline, expand_workers: int, engines: int
-) -> Bottleneck:
-    """Say what held the run up.
+    times: Times, timelines: Mapping[PartPool, Timeline], expand_workers: int, engines: int
+) -> dict[str, Bottleneck]:
+    """Say what held each lane up.
 
     Args:
-        times: seconds by stage and state.
-        timeline: of the engines' occupancy.
-        expand_workers: parser processes that there were at most.
-        engines: engines that there were at most.
+        times: what its workers did with their time.
+        timelines: of each lane's engines.
+        expand_workers: parser processes that a lane had at most.
+        engines: engines that it had at most.
     """
+    return {
+        lane: _judge(times, lane, timeline, expand_workers, engines) for lane, timeline in timelines.items()
+    }
+
+
+def _judge(times: Times, lane: str, timeline: Timeline, expand_workers: int, engines: int) -> Bottleneck:
     stages = {
-        stage: {state: round(seconds, 3) for (name, state), seconds in times.items() if name == stage}
+        stage: {
+            state: round(seconds, 3)
+            for (whose, name, state), seconds in times.items()
+            if (whose, name) == (lane, stage)
+        }
         for stage in ("expand", "infer")
     }
-    requests, places = stages["infer"].pop("requests", 0.0), stages["infer"].pop("open", 0.0)
-    occupancy = round(requests / places, 3) if places else None
-    found = Bottleneck(**stages, occupancy=occupancy, over_time=timeline.points())
+    requests, queued, places = (stages["infer"].pop(name, 0.0) for name in ("requests", "queued", "open"))
+    found = Bottleneck(
+        **stages,
+        occupancy=round(requests / places, 3) if places else None,
+        queued=round(queued / places, 3) if places else None,
+        over_time=timeline.points(),
+    )
     return found.model_copy(update={"sentence": _sentence(found, expand_workers, engines)})
 
 
@@ -102,6 +129,13 @@ def _sentence(found: Bottleneck, expand_workers: int, engines: int) -> str:
         min(1.0, found.expand.get(state, 0.0) / whole) for state in ("working", "fetching", "handing")
     )
     waiting = max(0.0, 1.0 - working - fetching - handing)
+    if found.occupancy >= FULL and found.occupancy - (found.queued or 0.0) < CROWDED:
+        begun = max(0.0, found.occupancy - (found.queued or 0.0))
+        return (
+            f"the engines' batches: {taken}, but requests for {begun:.0%} only were begun, and the others "
+            "waited inside; raise engine.options.max_num_batched_tokens, or give their caches more memory "
+            "(engine.options.gpu_memory_utilization, a smaller engine.max_model_len)"
+        )
     if found.occupancy >= FULL:
         used = working + fetching
         feeds = max(engines, round(engines / max(used, 0.01)))

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.holdings import names_of, read_holdings, settled_down
+from pipelines.holdings import read_holdings, settled_down
+from pipelines.runs import names_of
 from schemas.rows import IDENTITY, PARTS, Shown, records_schema, with_attributes
 from workers.condense import BETWEEN
 from workers.sinks.reading import read_part

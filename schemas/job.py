@@ -22,6 +22,8 @@ from pydantic import (
 from schemas.errors import JobError
 from schemas.limits import Limits
 from schemas.models import AUTO, Pool, Precision
+from schemas.prices import Prices
+from schemas.rates import Rates, find_rates
 from schemas.rows import Pages, Tiling, Upright
 from schemas.storage import StorageOptions
 from schemas.tasks import make_task, spread
@@ -157,6 +159,11 @@ class JobSpec(Options):
     sink: SinkOptions = SinkOptions()
     storage: StorageOptions = StorageOptions()
     limits: Limits = Limits()
+    rates: Rates | None = Field(
+        None,
+        description="How fast things go, to size runs by: L4, A100, H100, or a file of `gemstream bench`.",
+    )
+    prices: Prices | None = Field(None, description="What things cost, for plans and reports.")
     seed: int = Field(0, description="Of sampling above temperature 0, and of the fault engine.")
 
     @field_validator("input", "include", "exclude", mode="before")
@@ -176,6 +183,11 @@ class JobSpec(Options):
         if not tasks:
             raise JobError("no task: name at least one", key="tasks")
         return tasks
+
+    @field_validator("rates", mode="before")
+    @classmethod
+    def _found(cls, value: Any) -> Any:
+        return find_rates(str(value)) if isinstance(value, str | os.PathLike) else value
 
     @model_validator(mode="after")
     def _one_source(self) -> JobSpec:

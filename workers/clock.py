@@ -49,7 +49,7 @@ class Places:
 
     Its seconds are by state: `full` where every place was taken, `partly`, `empty`, `loading`, and before
     that `unstarted`. `requests` is the sum over the requests of the seconds that each was in it while there
-    was a model, `open` that of the places.
+    was a model, `queued` of those that it says they waited inside, `open` that of the places.
 
     Args:
         places: requests that it works on at once.
@@ -65,6 +65,7 @@ class Places:
         self._now = now
         self._since = now()
         self._requests = 0.0
+        self._queued = 0.0
         self._open = 0.0
 
     def loading(self) -> None:
@@ -79,15 +80,17 @@ class Places:
         """A request goes in."""
         self._turn(change=1)
 
-    def leave(self) -> None:
-        """A request comes out."""
+    def leave(self, queued: float = 0.0) -> None:
+        """A request comes out, which waited inside for so many seconds."""
+        self._queued += queued
         self._turn(change=-1)
 
     def take(self) -> dict[str, float]:
         """What it has spent since the last time this was asked."""
         self._turn()
-        taken = self._clock.take() | {"requests": self._requests, "open": self._open}
-        self._requests = self._open = 0.0
+        held = {"requests": self._requests, "queued": self._queued, "open": self._open}
+        taken = self._clock.take() | held
+        self._requests = self._queued = self._open = 0.0
         return taken
 
     def _turn(self, change: int = 0, loading: bool | None = None) -> None:

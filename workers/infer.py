@@ -41,13 +41,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
 
     from schemas.limits import Limits
+    from workers.engines import Engine
     from workers.journal import Journal
     from workers.meter import Meter
 
 TRIES = 3
 TEMPERATURE_STEP = 0.3
 LISTEN_SECONDS = 1.0
-"""Between two questions whether the run is being ended: one small call each, per table in work."""
+"""Between two questions whether the run is being ended: one small call each, per worker that has work."""
 
 CARRIED = [*IDENTITY.names, *PART_FACTS.names, "expected", "document_metadata"]
 
@@ -64,6 +65,12 @@ class InferRecipe:
     limits: Limits
 
 
+def places(config: EngineConfig) -> int:
+    """Requests inside an engine at once: half as many again as decode together, so that the place of one that
+    is answered is never empty."""
+    return config.max_num_seqs + config.max_num_seqs // 2
+
+
 class Infer:
     """The stage: one engine and the ladder around it. The first part to ask about starts the engine.
 
@@ -71,23 +78,33 @@ class Infer:
         recipe: engine, tasks and schema.
         meter: where counts go while the run is under way.
         journal: what is in hand, for the worker that comes after this one.
+        engine: asked in place of one that the recipe makes.
     """
 
     def __init__(
-        self, recipe: InferRecipe, meter: Meter | None = None, journal: Journal | None = None
+        self,
+        recipe: InferRecipe,
+        meter: Meter | None = None,
+        journal: Journal | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self._recipe = recipe
         self._meter = meter
         self._journal = journal
-        engine = resolve(ENGINES, recipe.engine, "engine")(recipe.config)
-        # Half as many again as decode together, so that a finished row's place is never empty.
-        places = recipe.config.max_num_seqs + recipe.config.max_num_seqs // 2
+        engine = engine or resolve(ENGINES, recipe.engine, "engine")(recipe.config)
         limits = recipe.limits
         self._places = Places(recipe.config.max_num_seqs)
         self._supervisor = Supervisor(
-            engine, places, limits.request_seconds, limits.heartbeat_seconds, journal, self._places
+            engine,
+            places(recipe.config),
+            limits.request_seconds,
+            limits.heartbeat_seconds,
+            journal,
+            self._places,
         )
         self._watchdog = Watchdog(limits.heartbeat_seconds)
+        self._tables = 0
+        self._listening: asyncio.Task[None] | None = None
 
     async def __call__(self, parts: pa.Table) -> AsyncIterator[pa.Table]:
         """PARTS to OUTCOMES, one row per (part, task); rows with a status pass as they are.
@@ -129,11 +146,16 @@ class Infer:
         self, jobs: list[Coroutine[Any, Any, dict[str, Any] | None]]
     ) -> list[dict[str, Any] | None]:
         """What the jobs return; meanwhile this worker says that it stirs, and hears whether the run ends."""
-        listening = asyncio.create_task(self._listen())
+        self._tables += 1
+        if self._listening is None:
+            self._listening = asyncio.create_task(self._listen())
         try:
             return await asyncio.gather(*jobs)
         finally:
-            listening.cancel()
+            self._tables -= 1
+            if not self._tables:
+                self._listening.cancel()
+                self._listening = None
 
     async def _listen(self) -> None:
         while True:

@@ -189,16 +189,18 @@ class Supervisor:
             self._journal.end(request.key)
 
     async def _timed(self, request: Request) -> Response:
-        began = time.monotonic()
+        began, queued = time.monotonic(), 0.0
         asking = asyncio.ensure_future(self._engine.generate(request))
         self._taken.enter()
         try:
             while not asking.done():
                 await asyncio.wait({asking}, timeout=self._patience(request, began))
+            response = asking.result()
+            queued = response.queue_seconds or 0.0
         finally:
-            self._taken.leave()
+            self._taken.leave(queued)
             asking.cancel()  # of one that is done, nothing
-        return replace(asking.result(), seconds=time.monotonic() - began)
+        return replace(response, seconds=time.monotonic() - began)
 
     def _patience(self, request: Request, began: float) -> float:
         """Seconds for which there is nothing to do but to wait for the answer.

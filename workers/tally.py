@@ -7,11 +7,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.rows import TEXT_LAYER_CHECK, Status
+from schemas.rows import TEXT_LAYER_CHECK, Shown, Status
 
 TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
 HELD = ("pages", "not_read", "errors", "characters")
 """Of pages held against their text layer, `pages` were read by eye, with `errors` in so many `characters`."""
+PARTS = ("records", "asked", "drawn")
+"""Of a task's new records about a kind of part: all, those that a model was asked for, and those of them with
+a picture or clip shown."""
 CHECKS = (*HELD, *(f"check_{name}" for name in (*TOKENS, "seconds")))
 TALLY = pa.schema(
     [
@@ -74,8 +77,29 @@ def totals(outcomes: pa.Table) -> dict[str, Any]:
             }
             for row in per_task.to_pylist()
         ],
+        "parts": _parts(outcomes),
         "faults": flat.group_by(["status", "stage", "category"]).aggregate([([], "count_all")]).to_pylist(),
     }
+
+
+def _parts(outcomes: pa.Table) -> list[dict[str, Any]]:
+    """PARTS by task, part kind, and whether it is about whole documents."""
+    records = outcomes.filter(pc.equal(outcomes["status"], Status.RECORD.value))
+    asked = pc.is_valid(records["prompt_tokens"])
+    drawn = pc.fill_null(pc.not_equal(records["shown"], Shown.TEXT.value), False)
+    flat = pa.table(
+        {
+            "task": records["task"],
+            "part_kind": records["part_kind"],
+            "whole": pc.is_null(records["part_index"]),
+            "records": pa.repeat(pa.scalar(1, pa.int64()), len(records)),
+            "asked": asked.cast(pa.int64()),
+            "drawn": pc.and_(asked, drawn).cast(pa.int64()),
+        }
+    )
+    grouped = flat.group_by(["task", "part_kind", "whole"]).aggregate([(name, "sum") for name in PARTS])
+    rows: list[dict[str, Any]] = grouped.rename_columns({f"{name}_sum": name for name in PARTS}).to_pylist()
+    return rows
 
 
 def _checks(checks: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:

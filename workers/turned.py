@@ -29,9 +29,6 @@ MOST_OF_IT = 0.9
 """Share of a page's characters that have to run one way, before the page is turned for their sake. A note up
 the margin is 1 to 23% of a page in a real document of 15 pages."""
 
-PILLOW = {90: "ROTATE_270", 180: "ROTATE_180", 270: "ROTATE_90"}
-"""Clockwise degrees -> Pillow's name of that turn, whose angles are counter-clockwise."""
-
 
 def upright_turn(spans: Sequence[Span], rotation: int) -> int:
     """Clockwise degrees by which a page has to be turned further, so that its text reads upright.

@@ -15,12 +15,13 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import expanding, resuming
-from tests.benchmarks.pair import Pair, Result, measure
+from tests.benchmarks import answering, contenders, expanding, resuming, scaling, stage
+from tests.benchmarks.contest import Contest
+from tests.benchmarks.pair import Pair, Result
 
-MODULES = (expanding, resuming)
+MODULES = (expanding, resuming, answering, stage, scaling, contenders)
 WIDTH = 160
-PAIRS: dict[str, tuple[str, Pair]] = {
+PAIRS: dict[str, tuple[str, Pair | Contest]] = {
     name: (module.__name__, pair) for module in MODULES for name, pair in module.PAIRS.items()
 }
 
@@ -64,10 +65,15 @@ def main(
     results: list[Result] = []
     for name in only or PAIRS:
         module, pair = PAIRS[name]
+        missing = pair.missing(module)
+        if missing is not None:
+            typer.echo(f"{name}: not measured. {missing}", err=True)
+            continue
         with tempfile.TemporaryDirectory(prefix="gemstream-bench-") as folder:
-            pair.inputs(Path(folder), scale)
-            results.append(measure(pair, module, Path(folder), repetitions))
-        typer.echo(f"{name}: {results[-1].row()['ratio']:.2f} of the bare rate", err=True)
+            for result in pair.results(module, Path(folder), repetitions, scale):
+                results.append(result)
+                row = result.row()
+                typer.echo(f"{row['pair']}: {row['ratio']:.2f} of the rate of {row['against']}", err=True)
     if save is not None:
         save.write_text(
             json.dumps({"machine": machine(), "rows": [result.row() for result in results]}, indent=1)

@@ -14,11 +14,11 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 SIDES = ("ours", "bare")
 KIB_A_MIB = 1024
@@ -47,24 +47,46 @@ class Pair:
     ours: Callable[[Path], tuple[int, float]]
     bare: Callable[[Path], tuple[int, float]]
 
+    def missing(self, module: str) -> None:
+        """It needs nothing that is not here."""
+
+    def results(self, module: str, folder: Path, repetitions: int, scale: float) -> Iterator[Result]:
+        """Make the inputs and measure both sides."""
+        self.inputs(folder, scale)
+        yield measure(self, module, folder, repetitions)
+
+
+class Done(Protocol):
+    """What a result says of the work."""
+
+    name: str
+    work: str
+    unit: str
+    target: float
+
 
 @dataclass(frozen=True)
 class Run:
-    """One side, once. `cpu` are the seconds of all its processes, `peak` the MiB of its largest one."""
+    """One side, once. `cpu` are the seconds of all its processes, `peak` the MiB of its largest one; `facts`
+    what else was seen."""
 
     units: int
     seconds: float
     cpu: float
     peak: float
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A pair over all its repetitions."""
+    """A pair over all its repetitions. `pair` is what was done, `against` what the other side is; `facts` are
+    kept beside the figures."""
 
-    pair: Pair
+    pair: Done
     ours: tuple[Run, ...]
     bare: tuple[Run, ...]
+    against: str = "the bare library"
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ratios(self) -> list[float]:
@@ -78,6 +100,7 @@ class Result:
             "pair": self.pair.name,
             "work": self.pair.work,
             "unit": self.pair.unit,
+            "against": self.against,
             "units": units,
             "ours_per_second": round(units / median(run.seconds for run in self.ours), 2),
             "bare_per_second": round(units / median(run.seconds for run in self.bare), 2),
@@ -89,6 +112,7 @@ class Result:
             "bare_cpu_ms": round(1_000 * median(run.cpu for run in self.bare) / units, 3),
             "ours_peak_mib": round(max(run.peak for run in self.ours), 1),
             "bare_peak_mib": round(max(run.peak for run in self.bare), 1),
+            **self.facts,
         }
 
 

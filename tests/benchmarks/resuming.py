@@ -45,8 +45,9 @@ def _output(folder: Path, scale: float) -> None:
     target = folder / "records" / "task=ocr"
     target.mkdir(parents=True)
     for file in range(max(1, round(RECORDS * scale / ROWS))):
-        numbers = range(file * ROWS, (file + 1) * ROWS)
-        ids = [digest("bench", str(number // PAGES)) for number in numbers]
+        pages = range(file * ROWS, (file + 1) * ROWS)
+        # By id, as the sink sorts them.
+        ids, numbers = zip(*sorted((digest("bench", str(n // PAGES)), n) for n in pages), strict=True)
         columns = {
             "document_id": pa.array(ids),
             "uri": pa.array([f"s3://lake/inbox/{number // PAGES:09d}.pdf" for number in numbers]),

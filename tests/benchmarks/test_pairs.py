@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.__main__ import PAIRS, table
-from tests.benchmarks.pair import Result, Run, measure
+from tests.benchmarks.pair import Pair, Result, Run, measure
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", [name for name, (_, pair) in PAIRS.items() if isinstance(pair, Pair)])
 def test_both_sides_do_the_same_work(name: str, tmp_path: Path) -> None:
     module, pair = PAIRS[name]
     pair.inputs(tmp_path, 0.02)

@@ -86,7 +86,7 @@ def documents(*names: str, version: str = "v1", skipped: bool = False) -> pa.Tab
 
 
 def ledger(held: Holdings, **selection: Any) -> Any:
-    return make_ledger(held, TASKS, MADE_OF, Selection(**selection))
+    return make_ledger(held.standing, TASKS, MADE_OF, Selection(**selection))
 
 
 BOTH = [answer("a", "ocr"), answer("a", "caption")]
@@ -200,7 +200,7 @@ def pages(document: str, **more: Any) -> list[dict[str, Any]]:
 def test_what_is_owed_of_the_whole_alone_does_not_need_the_document() -> None:
     def needed(answers: list[dict[str, Any]], **selection: Any) -> tuple[list[str], list[bool]]:
         held = holdings(answers)
-        book = make_ledger(held, TASKS, MADE_OF, Selection(**selection), WHOLES)
+        book = make_ledger(held.standing, TASKS, MADE_OF, Selection(**selection), WHOLES)
         listed = documents("a")
         return book.reasons(listed).to_pylist(), book.needed(listed).to_pylist()
 
@@ -262,7 +262,7 @@ def test_no_document_is_lost_between_ledger_sweep_and_audit(
     held, listed = holdings(answers, errors), documents(*totals)
 
     def book(held: Holdings) -> Any:
-        return make_ledger(held, TASKS, MADE_OF, Selection(), WHOLES)
+        return make_ledger(held.standing, TASKS, MADE_OF, Selection(), WHOLES)
 
     current = Counter(
         (row["document_id"], row["part_index"], row["task"])
@@ -278,7 +278,7 @@ def test_no_document_is_lost_between_ledger_sweep_and_audit(
     assert all(answers[place]["fingerprint"] not in CURRENT[answers[place]["task"]] for place in going)
 
     # The audit counts each document once, and knows whom nobody has spoken for.
-    done = completeness(held.answers, TASKS, WHOLES)
+    done = completeness(held.standing.runs, TASKS, WHOLES)
     found = judge(listed, done, held.errors, pa.array([], pa.string()), TASKS, WHOLES)
     assert found.counts.total() + len(found.missing) == len(totals)
     for name, total in totals.items():

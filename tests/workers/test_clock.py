@@ -49,8 +49,8 @@ def test_an_engine_is_full_partly_or_empty_once_it_is_loaded() -> None:
     places.enter()
     places.enter()
     after(4)
-    places.leave()
-    places.leave()
+    places.leave(queued=2.5)
+    places.leave(queued=0.5)
     places.leave()
     after(5)
     assert places.take() == {
@@ -60,10 +60,11 @@ def test_an_engine_is_full_partly_or_empty_once_it_is_loaded() -> None:
         "partly": 3.0,
         "full": 4.0,
         "requests": 3.0 + 3 * 4.0,
+        "queued": 3.0,
         "open": 2 * 14.0,
     }
     after(1)
-    assert places.take() == {"empty": 1.0, "requests": 0.0, "open": 2.0}
+    assert places.take() == {"empty": 1.0, "requests": 0.0, "queued": 0.0, "open": 2.0}
 
 
 def test_what_waits_for_an_engine_to_load_does_not_fill_it() -> None:

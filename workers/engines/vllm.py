@@ -34,6 +34,11 @@ more than any engine measured here takes."""
 
 QUESTION_PLACE = "\u2402question\u2403"
 """Stands for the question while the chat template is rendered."""
+ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""The model runs where it is scheduled, as on one GPU. On CPU vLLM would give it a process of its own, whose
+messages the scheduler waits for by spinning on a core that expand could use: of 64 images and 64 tokens each,
+31 ms of CPU an image in two processes, 20 in one, which starts 4 s sooner and takes 540 MiB less."""
+SEVERAL_PROCESSES = {"tensor_parallel_size", "pipeline_parallel_size"}
 CONTENT_ITEM = {PartKind.PAGE: "image", PartKind.IMAGE: "image", PartKind.AUDIO: "audio"}
 
 
@@ -120,6 +125,8 @@ class VllmEngine:
             # The audio tower is never profiled (images have more tokens), so it needs headroom.
             "gpu_memory_utilization": (0.92 if sees else 0.85) * min(1.0, config.gpus or 1.0),
         }
+        if not config.gpus and not SEVERAL_PROCESSES & config.options.keys():
+            arguments["distributed_executor_backend"] = ONE_PROCESS
         if not config.model.is_folder:
             arguments["revision"] = config.model.revision
         if config.model.family == "gemma4":

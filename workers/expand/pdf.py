@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from workers.expand import ExpandOptions, Opened, Part
 from workers.guard import REFUSED_MEMORY
 from workers.text_layer import FEWEST, is_checked, is_trustworthy, spans_of
 from workers.tiles import in_tiles, is_small, looks_dense, tiles_of
-from workers.turned import PILLOW, upright_turn
+from workers.turned import upright_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +34,7 @@ class PdfExpander:
     part_kind: ClassVar[PartKind] = PartKind.PAGE
     # Opening again costs an encrypted file 0.15 s, a damaged one a walk through all of it.
     chunk: ClassVar[int] = 16
-    libraries: ClassVar[tuple[str, ...]] = ("pymupdf", "PIL.Image", "numpy")
+    libraries: ClassVar[tuple[str, ...]] = ("pymupdf", "simplejpeg", "numpy")
 
     def open(self, path: Path, scratch: Path, options: ExpandOptions, limits: Limits) -> Opened:
         """Unlock it and count its pages.
@@ -295,16 +294,18 @@ def _refuse_lost_content(page: Any, picture: Any, text: str) -> None:
 
 
 def _jpeg(picture: Any, turn: int, options: ExpandOptions) -> bytes:
-    """Turned clockwise. Written by Pillow in 4 ms a page at 896 pixels; MuPDF's own writer takes 42."""
-    from PIL import Image
+    """Turned clockwise. libjpeg-turbo straight from MuPDF's pixels: 1.4 ms a page at 896 pixels, 2.0 through
+    Pillow, which copies them twice, and 42 by MuPDF's own writer."""
+    import numpy as np
+    import simplejpeg
 
-    size = (picture.width, picture.height)
-    body = io.BytesIO()
-    image = Image.frombuffer("RGB", size, picture.samples_mv, "raw", "RGB", picture.stride, 1)
-    if turn:
-        image = image.transpose(Image.Transpose[PILLOW[turn]])
-    image.save(body, "JPEG", quality=options.jpeg_quality)
-    return body.getvalue()
+    rows = np.frombuffer(picture.samples_mv, np.uint8).reshape(picture.height, picture.stride)
+    pixels = rows[:, : 3 * picture.width].reshape(picture.height, picture.width, 3)
+    pixels = np.ascontiguousarray(np.rot90(pixels, -turn // 90))
+    body: bytes = simplejpeg.encode_jpeg(
+        pixels, quality=options.jpeg_quality, colorspace="RGB", colorsubsampling="420", fastdct=False
+    )
+    return body
 
 
 def _scale(width: float, height: float, options: ExpandOptions, limits: Limits) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from workers.storage.factory import join, normalise, open_storage
 from workers.storage.stream import open_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pyarrow as pa
 
@@ -45,7 +45,12 @@ def read_columns(
 
 
 def read_parts(
-    output: str, storage_options: StorageOptions, sub: str, columns: Sequence[str]
+    output: str,
+    storage_options: StorageOptions,
+    sub: str,
+    columns: Sequence[str],
+    condense: Callable[[pa.Table], pa.Table] | None = None,
+    encoded: Sequence[str] = (),
 ) -> Iterator[PartFile]:
     """Stream these columns of every part file under a folder of the output.
 
@@ -57,17 +62,24 @@ def read_parts(
         storage_options: how to reach it.
         sub: the folder below it, such as "records/task=ocr".
         columns: names of top-level columns, in the order wanted.
+        condense: what is to become of a file's rows. It is done where they are read, several files at a time.
+        encoded: the columns of strings that come as dictionaries, as the files have them: 4 bytes a row.
 
     Raises:
         JobError: a part file that is no Parquet, or lacks one of the columns: another job's output.
         GemstreamError: what `Storage.list` and `Storage.read` raise.
     """
+
+    def read(info: ObjectInfo) -> PartFile:
+        part = read_part(storage, info, list(columns), encoded)
+        return part if condense is None else replace(part, rows=condense(part.rows))
+
     folder = join(normalise(output), sub)
     storage = open_storage(folder, storage_options)
     with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="ledger") as threads:
         ahead: deque[Future[PartFile]] = deque()
         for info in part_files(storage, folder):
-            ahead.append(threads.submit(read_part, storage, info, list(columns)))
+            ahead.append(threads.submit(read, info))
             if len(ahead) >= FILES_AT_ONCE:
                 yield ahead.popleft().result()
         while ahead:
@@ -85,8 +97,10 @@ def part_files(storage: Storage, folder: str) -> Iterator[ObjectInfo]:
         return
 
 
-def read_part(storage: Storage, info: ObjectInfo, columns: list[str]) -> PartFile:
-    """These columns of one part file. Raises what `read_parts` raises."""
+def read_part(
+    storage: Storage, info: ObjectInfo, columns: list[str], encoded: Sequence[str] = ()
+) -> PartFile:
+    """These columns of one part file, some as dictionaries. Raises what `read_parts` raises."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -95,7 +109,7 @@ def read_part(storage: Storage, info: ObjectInfo, columns: list[str]) -> PartFil
     else:
         source = open_object(storage, info, read_ahead=0)  # type: ignore[assignment]
     try:
-        file = pq.ParquetFile(source, pre_buffer=True)
+        file = pq.ParquetFile(source, pre_buffer=True, read_dictionary=list(encoded))
     except pa.ArrowInvalid as error:
         raise JobError(f"{info.uri} is no Parquet file; move it out of the output", key="output") from error
     lacking = [name for name in columns if name not in file.schema_arrow.names]

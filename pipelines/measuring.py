@@ -1,0 +1,125 @@
+"""The command that measures how fast a machine is."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.flags import (  # noqa: TC001  # typer reads annotations when it runs
+    AsJson,
+    Audio,
+    Fields,
+    Input,
+    JobFile,
+    Manifest,
+    Schema,
+    Setting,
+    TaskNames,
+    Vision,
+    job_of,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from schemas.rates import Rates
+
+Save = Annotated[Path | None, typer.Option(help="Write them to this file, for rates: and --rates.")]
+Documents = Annotated[int, typer.Option(min=1, help="Documents to expand, at most.")]
+PLACEHOLDER = "gemstream-bench-writes-nothing-there"
+
+
+def bench(
+    job_file: JobFile = None,
+    input_: Input = None,
+    manifest: Manifest = None,
+    task: TaskNames = None,
+    schema: Schema = None,
+    field: Fields = None,
+    vision_model: Vision = None,
+    audio_model: Audio = None,
+    documents: Documents = 24,
+    save: Save = None,
+    setting: Setting = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure this machine's rates with a job's own documents, models and questions.
+
+    Some of the job's documents are expanded, each of its engines is started and asked at full batch, and
+    what that took is printed, to size runs by. Where no input is named, pages, photos and recordings are
+    made for it. Nothing is written but the file of --save.
+    """
+    from rich.console import Console
+
+    from pipelines.bench import bench as measure
+    from pipelines.specimens import write_specimens
+
+    given = settings_of(locals())
+    with tempfile.TemporaryDirectory(prefix="gemstream-bench-") as folder:
+        missing = _missing(job_file, given)
+        if "input" in missing:
+            missing["input"] = folder
+            write_specimens(Path(folder))
+        rates = measure(
+            job_of(job_file, missing | given, setting), documents, lambda words: typer.echo(words, err=True)
+        )
+    if save is not None:
+        save.write_text(rates.dump())
+    if as_json:
+        typer.echo(rates.model_dump_json(indent=2))
+    else:
+        Console().print(table(rates))
+        typer.echo(f"{rates.hardware}; {rates.source}")
+    if save is not None:
+        typer.echo(f"saved as {save}: `gemstream plan --rates {save}`", err=True)
+
+
+def _missing(job_file: Path | None, given: dict[str, Any]) -> dict[str, Any]:
+    """What a job needs and neither its file nor a flag says, for a job that is not to be run."""
+    import yaml
+
+    from schemas.errors import JobError
+
+    said: dict[str, Any] = {}
+    if job_file is not None:
+        try:
+            said = yaml.safe_load(job_file.read_text()) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise JobError(f"job {job_file}: {error}", key="job") from error
+    known = {*said, *given} if isinstance(said, dict) else set(given)
+    lacking: dict[str, Any] = {}
+    if not known & {"input", "manifest"}:
+        lacking["input"] = None
+    if "output" not in known:
+        lacking["output"] = PLACEHOLDER
+    if "tasks" not in known:
+        lacking["tasks"] = ["ocr", "transcribe"]
+    return lacking
+
+
+def table(rates: Rates) -> RenderableType:
+    """Rates as tables of a terminal."""
+    from rich.console import Group
+    from rich.table import Table
+
+    rows = Table("what", "rate", title="rates")
+    for kind, seconds in rates.expand_seconds.items():
+        rows.add_row(f"expand, CPU seconds each {kind}", f"{seconds:g}")
+    rows.add_row("CPU seconds a record besides", f"{rates.record_seconds:g}")
+    rows.add_row("keys listed a second", f"{rates.list_keys_per_second:,.0f}")
+    rows.add_row("bytes read a second, one thread", f"{rates.get_bytes_per_second:,.0f}")
+    engines = Table("engine", "prefill tokens/s", "decode tokens/s", "s a picture or clip", "s to start")
+    for model, engine in rates.engines.items():
+        media = ", ".join(f"{kind} {seconds:g}" for kind, seconds in engine.media_seconds.items())
+        engines.add_row(
+            model,
+            f"{engine.prefill_tokens_per_second:,.0f}",
+            f"{engine.decode_tokens_per_second:,.0f}",
+            media,
+            f"{engine.start_seconds:g}",
+        )
+    return Group(rows, engines)

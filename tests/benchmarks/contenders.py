@@ -1,0 +1,321 @@
+"""The same job as somebody would write it without us: `ray.data.llm`, and Daft.
+
+`ray.data.llm` is used as its documentation shows for pictures: a preprocess that puts the file into a
+message, its multimodal, chat template and tokenizer stages, its engine. Its engine arguments are ours. Daft
+asks a server, and so do we then; it is vLLM's own, with our engine's arguments.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import importlib.abc
+import importlib.machinery
+import os
+import site
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from tests.benchmarks import inputs
+from tests.benchmarks.answering import ENGINE, RECORDINGS, _lane, audio, audio_job
+from tests.benchmarks.contest import Contest, Turns, Work
+from tests.benchmarks.portions import PUSH_BYTES, job_for, run_portions
+from tests.fixtures.runs import GEMMA3
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipelines.plan import Lane
+    from schemas.job import JobSpec
+
+__all__ = ["audio"]
+
+LOGICAL_CPUS = 8
+BATCH = 16
+MOVED = {"vllm.entrypoints.chat_utils": "vllm.renderers.chat_utils"}
+"""Ray 2.60 is made for vLLM 0.29, and this is all of what it uses that has another name in 0.32."""
+KEY = "GEMSTREAM_BENCH_SERVER"
+DAFT = Path(sys.prefix) / "bench"
+"""Where `make bench` puts it: beside the environment, whose pyarrow and tqdm it would turn back."""
+
+
+class Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds vLLM's modules under their old names, when somebody asks for them."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(name, self) if name in MOVED else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        return importlib.import_module(MOVED[spec.name])
+
+    def exec_module(self, module: ModuleType) -> None:
+        """It is loaded."""
+
+
+def old_names() -> None:
+    """For each of Ray's workers, before anything else."""
+    sys.meta_path.insert(0, Moved())
+
+
+def _message(row: dict[str, Any], question: str, kind: str, max_tokens: int) -> dict[str, Any]:
+    url = f"data:{kind};base64,{base64.b64encode(Path(row['path']).read_bytes()).decode()}"
+    shown = "image_url" if kind.startswith("image") else "audio_url"
+    content = [{"type": shown, shown: {"url": url}}, {"type": "text", "text": question}]
+    return {
+        "messages": [{"role": "user", "content": content}],
+        "sampling_params": {"temperature": 0.0, "max_tokens": max_tokens},
+    }
+
+
+def _answer(row: dict[str, Any]) -> dict[str, Any]:
+    return {"path": row["path"], "text": row["generated_text"], "tokens": row["num_generated_tokens"]}
+
+
+def text_job(folder: Path, **engine: Any) -> JobSpec:
+    """All text of each picture, some 25 tokens, until the model ends it."""
+    tasks = [{"task": "ocr", "max_tokens": 64}]
+    return job_for(folder, tasks, models={"vision": str(GEMMA3)}, engine=ENGINE | engine)
+
+
+def text(folder: Path, turns: Turns) -> None:
+    """Ours."""
+    run_portions(text_job(folder), folder, turns)
+
+
+def by_hand_text(folder: Path, turns: Turns) -> None:
+    """`ray.data.llm`."""
+    _ray_llm(folder, turns, _lane(text_job(folder)), "image/jpeg")
+
+
+def by_hand_audio(folder: Path, turns: Turns) -> None:
+    """`ray.data.llm`."""
+    _ray_llm(folder, turns, _lane(audio_job(folder)), "audio/flac")
+
+
+def _paths(pipe: Path) -> Iterator[pa.Table]:
+    """The files of the folders that are named in a pipe; see `portions.PUSH_BYTES`."""
+    import pyarrow as pa
+
+    with pipe.open() as names:
+        for name in names:
+            paths = sorted(str(path) for path in Path(name.strip()).iterdir())
+            push = ["." * PUSH_BYTES] + [""] * (len(paths) - 1)
+            yield pa.table({"path": paths, "push": push})
+
+
+def _ray_llm(folder: Path, turns: Turns, lane: Lane, kind: str) -> None:
+    import ray
+    from ray.data import DataContext
+    from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+
+    from pipelines.graph import BLOCK_BYTES
+    from workers.engines.vllm import VllmEngine
+
+    (ask,) = lane.asks
+    (question,) = set(ask.questions.values())
+    arguments = VllmEngine(lane.config).arguments()
+    del arguments["model"]
+    environment = {"env_vars": VllmEngine.environment(0), "worker_process_setup_hook": old_names}
+    ray.init(
+        "local", num_cpus=LOGICAL_CPUS, include_dashboard=False, log_to_driver=False, runtime_env=environment
+    )
+    # As ours: its own, of 128 MiB, would hold a whole portion back.
+    DataContext.get_current().target_max_block_size = BLOCK_BYTES
+    DataContext.get_current().enable_progress_bars = False
+    old_names()
+    process = build_processor(
+        vLLMEngineProcessorConfig(
+            model_source=lane.model.source,
+            engine_kwargs=arguments,
+            batch_size=BATCH,
+            concurrency=1,
+            placement_group_config={"bundles": [{"CPU": 1}]},
+            prepare_multimodal_stage={"enabled": True, "chat_template_content_format": "openai"},
+        ),
+        preprocess=partial(_message, question=question, kind=kind, max_tokens=ask.max_tokens),
+        postprocess=_answer,
+    )
+    pipe = folder / "portions.pipe"
+    os.mkfifo(pipe)
+    _streamed(process, pipe, folder, turns)
+
+
+def _streamed(process: Any, pipe: Path, folder: Path, turns: Turns) -> None:
+    """Hand it portion after portion, and write what comes as Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipelines.graph import Reads
+
+    schema = pa.schema([("path", pa.string()), ("push", pa.string())])
+    rows = process(Reads("Paths", [partial(_paths, pipe)], schema).dataset())
+    blocks = iter(rows.iter_batches(batch_size=None, batch_format="pyarrow"))
+    opened: list[Any] = []
+    handed: list[float] = []
+
+    def hand(portion: Path) -> None:
+        # The first time it waits for the pipe's reader, whom nothing starts but waiting for an answer.
+        opened[:] = opened or [pipe.open("w")]
+        handed.append(time.perf_counter())
+        opened[0].write(f"{portion}\n")
+        opened[0].flush()
+
+    for number, portion in enumerate(turns):
+        threading.Thread(target=hand, args=(portion,), daemon=True).start()
+        tables, count = [], len(list(portion.iterdir()))
+        while sum(map(len, tables)) < count:
+            tables.append(next(blocks))
+        table = pa.concat_tables(tables)
+        pq.write_table(table, folder / f"{number}.parquet", compression="zstd")
+        turns.answered(len(table), time.perf_counter() - handed[-1], sum(table["tokens"].to_pylist()))
+    opened[0].close()
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[None]:
+    """vLLM's own server for both sides. Without its caches, which would know the second side's pictures."""
+    from deploy.demo.objectstore import free_ports
+    from schemas.models import find_model
+    from tests.fixtures.served import flags, wait
+    from workers.engines import EngineConfig
+    from workers.engines.openai import OpenAIEngine
+    from workers.engines.vllm import VllmEngine
+
+    (port,) = free_ports(1)
+    config = EngineConfig(find_model(str(GEMMA3)), **ENGINE, options={"mm_processor_cache_gb": 0})
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), *flags(VllmEngine(config).arguments())]
+    command += ["--no-enable-prefix-caching"]
+    url = f"http://127.0.0.1:{port}/v1"
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**os.environ, **VllmEngine.environment(0)}
+        )
+        try:
+            wait(process, OpenAIEngine(EngineConfig(config.model, **ENGINE, options={"base_url": url})), log)
+            os.environ[KEY] = url
+            yield
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def asking(folder: Path, turns: Turns) -> None:
+    """Ours, on that server."""
+    options = {"base_url": os.environ[KEY], "model": str(GEMMA3)}
+    run_portions(text_job(folder, kind="openai", options=options), folder, turns)
+
+
+def daft(folder: Path, turns: Turns) -> None:
+    """Daft's own functions, on that server."""
+    site.addsitedir(str(DAFT))
+    import daft as library
+    from daft.ai.openai.provider import OpenAIProvider
+    from daft.functions import download, prompt
+
+    (ask,) = _lane(text_job(folder)).asks
+    (question,) = set(ask.questions.values())
+    provider = OpenAIProvider(base_url=os.environ[KEY], api_key="none")
+
+    def answer(portion: Path) -> tuple[int, int]:
+        rows = library.from_glob_path(f"{portion}/*")
+        rows = rows.with_column("image", download(library.col("path")))
+        rows = rows.with_column(
+            "text",
+            prompt(
+                [library.col("image"), library.lit(question)],
+                provider=provider,
+                model=str(GEMMA3),
+                use_chat_completions=True,
+                temperature=0.0,
+                max_tokens=ask.max_tokens,
+            ),
+        )
+        out = folder / portion.parent.name / portion.name
+        written = rows.select("path", "text").write_parquet(str(out)).to_pydict()
+        answers = library.read_parquet(f"{out}/*.parquet").to_pydict()["text"]
+        assert written
+        return len(answers), 0
+
+    turns.each(answer)
+
+
+def installed() -> str | None:
+    """What is missing for Daft."""
+    site.addsitedir(str(DAFT))
+    try:
+        importlib.import_module("daft")
+    except ImportError as error:
+        return f"Daft is not installed ({error}): `make bench` does, or pip install daft"
+    return None
+
+
+HAND = "against the same job in ray.data.llm, with its multimodal stage; engines of the same arguments, warm"
+PAIRS = {
+    contest.name: contest
+    for contest in (
+        Contest(
+            "by-hand-images",
+            "text",
+            "by_hand_text",
+            "ray.data.llm",
+            (
+                Work(
+                    "by-hand-photos",
+                    f"text of photos of 4 megapixels, {HAND}",
+                    "photo",
+                    1.5,
+                    160,
+                    inputs.camera,
+                ),
+                Work("by-hand-tiny", f"text of pictures of 192 px, {HAND}", "image", 1.1, 400, inputs.tiny),
+            ),
+        ),
+        Contest(
+            "by-hand-audio",
+            "audio",
+            "by_hand_audio",
+            "ray.data.llm",
+            (
+                Work(
+                    "by-hand-audio",
+                    f"words of recordings of some 3 s, {HAND}",
+                    "recording",
+                    1.0,
+                    RECORDINGS,
+                    inputs.spoken,
+                ),
+            ),
+        ),
+        Contest(
+            "daft",
+            "asking",
+            "daft",
+            "Daft",
+            (
+                Work(
+                    "daft",
+                    "text of pictures of 384 px, against the same job in Daft (download, prompt); both ask "
+                    "one local vLLM server, warm and without its caches",
+                    "image",
+                    1.1,
+                    400,
+                    inputs.pictures,
+                ),
+            ),
+            shared="server",
+            needs="installed",
+        ),
+    )
+}

@@ -1,0 +1,107 @@
+"""Contests hand both sides the same, in turns, and notice when one did something else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from tests.benchmarks import contenders
+from tests.benchmarks.contest import WARM, Contest, Turns, Work
+from tests.benchmarks.processes import DRIVER, Spent
+
+
+def counting(folder: Path, turns: Turns) -> None:
+    """A side that counts files, and writes down which."""
+    for portion in turns:
+        with (folder / "seen").open("a") as seen:
+            seen.write(f"{portion.name}\n")
+        turns.answered(len(list(portion.iterdir())), 1.0, 7)
+
+
+def careless(folder: Path, turns: Turns) -> None:
+    """A side that leaves one out."""
+    for portion in turns:
+        turns.answered(len(list(portion.iterdir())) - 1, 0.5, 7)
+
+
+def broken(folder: Path, turns: Turns) -> None:
+    """A side that fails at its first portion."""
+    for portion in turns:
+        raise LookupError(f"no engine for {portion.name}")
+
+
+def _contest(other: str) -> Contest:
+    def make(folder: Path, seed: str, count: int) -> None:
+        for number in range(count):
+            (folder / str(number)).write_text(seed)
+
+    return Contest("c", "counting", other, "it", (Work("w", "files", "file", 1.0, 80, make),))
+
+
+def _row(other: str, folder: Path) -> dict[str, Any]:
+    (result,) = _contest(other).results(__name__, folder, repetitions=2, scale=0.5)
+    return result.row()
+
+
+def test_both_sides_answer_the_same_portions_after_one_that_is_not_counted(tmp_path: Path) -> None:
+    row = _row("counting", tmp_path)
+    assert (row["units"], row["ratio"], row["ours_tokens"]) == (40, 1.0, 14)
+    for side in ("ours", "bare"):
+        assert (tmp_path / side / "seen").read_text().split() == ["warm", "0", "1"]
+    portions = tmp_path / "portions" / "w"
+    assert len(list((portions / "warm").iterdir())) == WARM
+    seeds = {(portion / "0").read_text() for portion in portions.iterdir()}
+    assert len(seeds) == 3, "an engine's caches know what it has seen"
+
+
+def test_a_side_that_does_less_is_no_result(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="40 answers of ours, 39 of theirs"):
+        _row("careless", tmp_path)
+
+
+def test_a_side_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="LookupError: no engine for warm"):
+        _row("broken", tmp_path)
+
+
+def test_what_a_process_took_is_known_when_it_is_gone() -> None:
+    burn = "import time\nwhile time.process_time() < 1.5: pass\ntime.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", burn])
+    spent = Spent(psutil.Process())
+    before = spent.now()[DRIVER]
+    try:
+        deadline = time.monotonic() + 60
+        while spent.now()[DRIVER] < before + 1.0:
+            assert time.monotonic() < deadline
+        child.kill()
+        child.wait()
+        assert spent.now()[DRIVER] >= before + 1.0
+    finally:
+        spent.close()
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(900)
+def test_the_job_by_hand_says_what_ours_says(tmp_path: Path) -> None:
+    contest = contenders.PAIRS["by-hand-images"]
+    list(contest.results(contenders.__name__, tmp_path, repetitions=1, scale=0.02))
+    ours = {
+        row["uri"].rpartition("/portions/")[2]: row["text"]
+        for path in (tmp_path / "ours" / "output" / "records").rglob("*.parquet")
+        for row in pq.read_table(path, columns=["uri", "text"], partitioning=None).to_pylist()
+    }
+    theirs = {
+        row["path"].rpartition("/portions/")[2]: row["text"]
+        for path in (tmp_path / "bare").glob("*.parquet")
+        for row in pq.read_table(path, columns=["path", "text"]).to_pylist()
+    }
+    assert ours.keys() == theirs.keys()
+    same = sum(ours[name].strip() == text.strip() for name, text in theirs.items())
+    assert same >= 0.9 * len(ours), "what is shown differs by a JPEG, so a letter may"
