@@ -31,8 +31,9 @@ class Costs:
         meter_call: of the meter's actor, per call.
         journal_call: of the journal's, per call.
         feed_document: of the feed's actor, per listed document, without the listing itself.
-        holdings_bytes: peak of the process that reads the ledger, per record of the output.
-        holdings_seconds: of reading it, per record.
+        ledger_bytes: peak of the process that finds out what is owed, per record of the output.
+        settle_bytes: peak of the driver at a run's end, per record of the output.
+        settle_read_seconds: of reading what the output holds then, per record.
         settle_seconds: of the driver after the last answer, per record: audit, sweep, what is to assemble.
         settle_square: of the same, per record and record: each group of 2,000 documents looks at all records.
         assemble_seconds: of a worker, per record, for its document's row.
@@ -45,8 +46,9 @@ class Costs:
     meter_call: float
     journal_call: float
     feed_document: float
-    holdings_bytes: float
-    holdings_seconds: float
+    ledger_bytes: float
+    settle_bytes: float
+    settle_read_seconds: float
     settle_seconds: float
     settle_square: float
     assemble_seconds: float
@@ -54,14 +56,15 @@ class Costs:
 
 MEASURED = Costs(
     source="2 x Intel Xeon, Python 3.11, load 18, 2026-11-26",
-    driver_task=2.3e-3,
-    driver_block=8.7e-3,
+    driver_task=2.0e-3,
+    driver_block=4.9e-3,
     driver_look=0.86e-3,
     meter_call=0.50e-3,
     journal_call=0.50e-3,
     feed_document=4.0e-6,
-    holdings_bytes=850,
-    holdings_seconds=0.41e-6,
+    ledger_bytes=100,
+    settle_bytes=850,
+    settle_read_seconds=0.41e-6,
     settle_seconds=5.2e-6,
     settle_square=5.6e-12,
     assemble_seconds=4.4e-6,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from pipelines.holdings import Holdings
+
 
 def feed(folder: Path, documents: int = 40_000) -> dict[str, float]:
     """CPU seconds of the feed per document, over a list that costs nothing to get."""
@@ -46,11 +48,18 @@ def feed(folder: Path, documents: int = 40_000) -> dict[str, float]:
     return {"feed_document": (time.process_time() - before) / documents}
 
 
+def _listed(holdings: Holdings) -> pa.Table:
+    """The list of a run over the documents that the output has."""
+    import pyarrow as pa
+
+    documents = holdings.answers.group_by(["document_id", "version"], use_threads=False).aggregate([])
+    listed = documents.append_column("uri", documents["document_id"])
+    return listed.append_column("skipped", pa.repeat(pa.scalar(False), len(listed)))
+
+
 def _settled(folder: Path, scale: float) -> tuple[int, float, float, float]:
     """Records, then CPU seconds: of reading them, of the driver's settling, and of a worker for a record's
     share of its document's row. Runs on the connected Ray."""
-    import pyarrow as pa
-
     from pipelines.assemble import GROUP, assemble, write_group
     from pipelines.audit import audit
     from pipelines.holdings import names_of, read_holdings
@@ -62,9 +71,7 @@ def _settled(folder: Path, scale: float) -> tuple[int, float, float, float]:
     began = time.process_time()
     holdings = read_holdings(plan)
     read = time.process_time()
-    documents = holdings.answers.group_by(["document_id", "version"], use_threads=False).aggregate([])
-    listed = documents.append_column("uri", documents["document_id"])
-    listed = listed.append_column("skipped", pa.repeat(pa.scalar(False), len(listed)))
+    listed = _listed(holdings)
     listing = time.process_time()
     found = audit(plan, holdings, listed)
     sweep(plan, holdings, listed, found.settled["document_id"].combine_chunks())
@@ -82,37 +89,56 @@ def _settled(folder: Path, scale: float) -> tuple[int, float, float, float]:
 def settle(folder: Path, scale: float) -> dict[str, float]:
     """The ledger and what is done at a run's end, at two sizes: a share that grows with the records, and one
     with their square."""
-    ours = f"import sys; from tests.benchmarks.costs_of_files import peak; peak(sys.argv[1], {scale})"
-    done = subprocess.run([sys.executable, "-c", ours, str(folder / "peak")], capture_output=True, text=True)
-    bytes_each = float(done.stdout.splitlines()[-1])
     one, two = (_settled(folder / f"settle-{part}", scale * part) for part in (0.5, 1.0))
     # seconds = a n + b n^2, at two n.
     square = (two[2] / two[0] - one[2] / one[0]) / (two[0] - one[0])
     return {
-        "holdings_bytes": bytes_each,
-        "holdings_seconds": two[1] / two[0],
+        **peaks(folder, scale),
+        "settle_read_seconds": two[1] / two[0],
         "settle_seconds": two[2] / two[0] - square * two[0],
         "settle_square": square,
         "assemble_seconds": two[3],
     }
 
 
-def peak(folder: str, scale: float) -> None:
-    """Print the bytes a record by which reading the ledger raises this process's peak, at two sizes."""
+def peaks(folder: Path, scale: float) -> dict[str, float]:
+    """Bytes a record by which a process's peak rises, from a quarter of the records to all of them."""
+    found = {}
+    for what in ("ledger", "settle"):
+        ours = f"from tests.benchmarks.costs_of_files import peak; peak({str(folder)!r}, {scale}, {what!r})"
+        done = subprocess.run([sys.executable, "-c", ours], capture_output=True, text=True, check=True)
+        found[f"{what}_bytes"] = float(done.stdout.splitlines()[-1])
+    return found
+
+
+def peak(folder: str, scale: float, what: str) -> None:
+    """Print what `peaks` wants of one of the two, in a process that has done nothing else."""
     import os
     import resource
 
+    from pipelines.audit import audit
+    from pipelines.holdings import read_holdings
     from pipelines.ledger import read_ledger
+    from pipelines.sweep import sweep
     from tests.benchmarks.resuming import _output, _plan
 
-    peaks, records = [], []
+    kept, peaks, records = [], [], []
     for part in (0.25, 1.0):
-        there = Path(folder) / str(part)
+        there = Path(folder) / what / str(part)
         if not (child := os.fork()):
             _output(there, scale * part)
             os._exit(0)
         os.waitpid(child, 0)
-        read_ledger(_plan(there))
+        plan = _plan(there)
+        if what == "ledger":
+            kept = [read_ledger(plan)]
+        else:
+            holdings = read_holdings(plan)
+            listed = _listed(holdings)
+            found = audit(plan, holdings, listed)
+            sweep(plan, holdings, listed, found.settled["document_id"].combine_chunks())
+            kept = [holdings, found]
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         records.append(max(1, round(50 * scale * part)) * 20_000)
+        kept.clear()
     print((peaks[1] - peaks[0]) / (records[1] - records[0]))

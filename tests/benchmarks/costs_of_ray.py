@@ -107,7 +107,7 @@ def _scheduled(tasks: int, blocks: int, engines: int) -> float:
     import pyarrow as pa
     from ray.data import ActorPoolStrategy
 
-    from pipelines.graph import BLOCKS_IN_FLIGHT, DOCUMENTS_PER_TASK, Reads, configure
+    from pipelines.graph import DOCUMENTS_PER_TASK, FEWEST_BLOCKS, Reads, configure
 
     configure()
     rows = pa.table({"document_id": [f"{number:032x}" for number in range(DOCUMENTS_PER_TASK * tasks)]})
@@ -129,8 +129,8 @@ def _scheduled(tasks: int, blocks: int, engines: int) -> float:
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            compute=ActorPoolStrategy(size=engines, max_tasks_in_flight_per_actor=2 * BLOCKS_IN_FLIGHT),
-            max_concurrency=BLOCKS_IN_FLIGHT,
+            compute=ActorPoolStrategy(size=engines, max_tasks_in_flight_per_actor=2 * FEWEST_BLOCKS),
+            max_concurrency=FEWEST_BLOCKS,
             num_cpus=1,
         )
     )

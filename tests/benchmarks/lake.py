@@ -11,22 +11,25 @@ from tests.benchmarks.stations import Pace
 
 @dataclass(frozen=True)
 class Graph:
-    """What of the program decides how it scales: as it is, and `MENDED`.
+    """What of the program decides how it scales: as it is, as it was `BEFORE`, and `MENDED`.
 
     Attributes:
-        at_once: blocks in work in an engine (`BLOCKS_IN_FLIGHT`).
+        at_once: blocks in work in an engine (`blocks_in_flight`, of 256 requests on a GPU).
+        queued: blocks that its actor has besides (`FEWEST_BLOCKS`).
         listens_by_block: each block in work asks the meter every second whether the run ends, or each worker.
         looks_by_block: the driver looks around after each block that arrives, or at each tick.
         settles_by_group: at a run's end each group of documents is looked for among all records.
     """
 
-    at_once: int = 8
-    listens_by_block: bool = True
+    at_once: int = 96
+    queued: int = 8
+    listens_by_block: bool = False
     looks_by_block: bool = True
     settles_by_group: bool = True
 
 
-MENDED = Graph(at_once=32, listens_by_block=False, looks_by_block=False, settles_by_group=False)
+BEFORE = Graph(at_once=8, listens_by_block=True)
+MENDED = Graph(looks_by_block=False, settles_by_group=False)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Lake:
         pages_mean: pages a document, log-normal,
         pages_sigma: with a tail: at 1, one document in a hundred has six times the mean.
         document_bytes: of an object.
-        block_pages: pages a block: 1 MiB over the 100 to 150 kB of a page as JPEG of 896 px.
+        block_pages: pages a block of 1 MiB: a page as JPEG of 896 px has 100 kB (the same PDFs), a scan more.
         answer_tokens: of an answer,
         tail_share: of which so many
         tail_times: are so many times as long, up to `limits.answer_tokens`.

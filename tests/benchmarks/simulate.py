@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from schemas.rates import EngineRates, Rates
+from schemas.rates import Rates, find_rates
 from tests.benchmarks import traffic
 from tests.benchmarks.costs import MEASURED, Costs
 from tests.benchmarks.lake import MENDED, Cluster, Graph, Lake
@@ -30,8 +29,8 @@ MODEL = "google/gemma-3-4b-it"
 ENGINES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 PROMPT_TOKENS = 320
 """Of a page: Gemma 3's 256 of its picture, and the instruction."""
-LEAST_DOCUMENTS, DOCUMENTS_EACH = 2_400, 300
-"""Of a run: an engine's share is some twenty times what is in hand for it."""
+LEAST_DOCUMENTS, DOCUMENTS_EACH = 2_400, 500
+"""Of a run: an engine's share is twice what is in hand for it."""
 EFFICIENT = 0.9
 CPU_SLACK, LEAST_CPUS = 1.5, 2
 """Expand workers over what the engines would take on average: documents are not alike, and one on which a
@@ -58,38 +57,12 @@ class Hardware:
     fixed_share: float
 
 
-def _derived(name: str, operations: float, bandwidth: float, memory: float) -> Hardware:
-    """Gemma 3 4B in bf16 on a card, by its data sheet: nobody has measured it here.
-
-    Prefill is bound by arithmetic, of which vLLM had 49% with this model on an A100, decoding by memory, of
-    which it had 38% (tt-inference-server#521). A step reads the weights and 1,024 tokens of cache an answer.
-    """
-    weights, cache, image = 2 * 3.884e9, 1_024 * 143e3, 5.7e12  # bytes, bytes, and operations a picture
-    places = min(256, int((0.92 * memory - 8e9 - 2e9) / cache))
-    moved = weights + places * cache
-    engine = EngineRates(
-        prefill_tokens_per_second=0.49 * operations / weights,
-        decode_tokens_per_second=places * 0.38 * bandwidth / moved,
-        media_seconds={"page": image / (0.49 * operations)},
-        start_seconds=120.0,
-    )
-    rates = Rates(
-        hardware=name,
-        source="derived from its data sheet",
-        # `make bench`, pages: 24 to 40 ms on a Xeon core; a large scan takes more.
-        expand_seconds={"page": 0.04},
-        record_seconds=0.01,
-        engines={MODEL: engine},
-        list_keys_per_second=5_000.0,
-        get_bytes_per_second=50e6,
-    )
-    return Hardware(rates, places, weights / moved)
-
-
 HARDWARE = {
-    "L4": _derived("NVIDIA L4", 121e12, 300e9, 24e9),
-    "A100": _derived("NVIDIA A100 80 GB", 312e12, 2_039e9, 80e9),
-    "H100": _derived("NVIDIA H100 SXM", 989e12, 3_350e9, 80e9),
+    # An L4 has room for 82 answers of 1,024 tokens; a step reads 7.8 GB of weights and 0.15 an answer
+    # (`schemas.gpus`).
+    "L4": Hardware(find_rates("L4"), 82, 0.39),
+    "A100": Hardware(find_rates("A100"), 256, 0.17),
+    "H100": Hardware(find_rates("H100"), 256, 0.17),
 }
 
 
@@ -224,12 +197,14 @@ def limits_table(costs: Costs, cluster: Cluster, lake: Lake, each: float) -> Tab
 def lake_table(found: list[Scale], costs: Costs, pages: float, shards: int, cluster: Cluster) -> Table:
     """What one run takes, of a lake in so many shards with an output and a cluster each: the engines are one
     shard's."""
-    shown = Table("engines", "hours", "rows a file", "files", "ledger GB", "ledger read h", "settle h")
+    shown = Table(
+        "engines", "hours", "rows a file", "files", "ledger GB", "settle GB", "settle read h", "settle h"
+    )
     pages /= shards
     for scale in found:
         rows = min(traffic.SINK_ROWS, scale.pages_per_second * traffic.SINK_SECONDS)
         files = pages / rows
-        read = costs.holdings_seconds * pages + files * FILE_GETS * 0.05 / FILES_AT_ONCE
+        read = costs.settle_read_seconds * pages + files * FILE_GETS * 0.05 / FILES_AT_ONCE
         assembled = costs.assemble_seconds * pages / (cluster.cpus * scale.engines)
         groups = costs.settle_square * pages**2 * cluster.graph.settles_by_group
         settled = read + costs.settle_seconds * pages + groups + assembled
@@ -238,7 +213,8 @@ def lake_table(found: list[Scale], costs: Costs, pages: float, shards: int, clus
             f"{pages / scale.pages_per_second / 3_600:,.1f}",
             f"{rows:,.0f}",
             f"{files:,.0f}",
-            f"{costs.holdings_bytes * pages / 1e9:,.0f}",
+            f"{costs.ledger_bytes * pages / 1e9:,.0f}",
+            f"{costs.settle_bytes * pages / 1e9:,.0f}",
             f"{read / 3_600:.1f}",
             f"{settled / 3_600:.1f}",
         )
@@ -260,9 +236,14 @@ def main(
     save: Annotated[Path | None, typer.Option(help="Where the figures go, as JSON.")] = None,
 ) -> None:
     """Simulate a run on growing clusters, and say what breaks first."""
+    if hardware not in HARDWARE:
+        raise typer.BadParameter(f"{hardware!r} is none of {', '.join(HARDWARE)}", param_hint="--hardware")
     chosen = HARDWARE[hardware]
     if rates is not None:
-        chosen = replace(chosen, rates=Rates.model_validate(yaml.safe_load(rates.read_text())))
+        chosen = replace(chosen, rates=find_rates(str(rates)))
+    if model not in chosen.rates.engines:
+        known = ", ".join(chosen.rates.engines)
+        raise typer.BadParameter(f"{model!r} is not in the rates, which have {known}", param_hint="--model")
     spent = MEASURED if costs is None else Costs(**json.loads(costs.read_text()))
     lake = Lake(pages_mean=pages_mean)
     graph = MENDED if mended else Graph()

@@ -15,8 +15,6 @@ from tests.benchmarks.stations import Block, Document, Engine, Station
 
 TASK_DOCUMENTS, ARRIVED = 8, 64
 """`DOCUMENTS_PER_TASK` of `pipelines/graph.py`, and the queue of `Publisher`."""
-QUEUED = 2
-"""Blocks that an engine's actor has, over those in work."""
 AHEAD = 2.0
 """Blocks that wait for an engine, over those that the engines hold: Ray Data's own bound
 (`downstream_capacity_backpressure_ratio`)."""
@@ -58,7 +56,8 @@ class Run:
             self._single[name] for name in ("driver", "meter", "journal")
         )
         workers = cluster.cpus * cluster.engines
-        held = QUEUED * cluster.graph.at_once * cluster.engines
+        self._room = cluster.graph.at_once + cluster.graph.queued
+        held = self._room * cluster.engines
         self._expanding, self._blocks_held = 0.0, 0
         self._tasks, self._ready = simpy.Store(env), simpy.Store(env, capacity=2 * workers)
         self._blocks = simpy.Store(env, capacity=round(AHEAD * held))
@@ -267,7 +266,7 @@ class Run:
             self.counts["losses"] += 1
             self.env.process(self._again(engine.lose(cluster.back_seconds)))
             yield self.env.timeout(cluster.back_seconds + cluster.pace.start_seconds)
-            for _ in range(QUEUED * cluster.graph.at_once):
+            for _ in range(self._room):
                 self._places.put((engine, engine.epoch))
 
     def _again(self, blocks: list[Block]) -> Any:
