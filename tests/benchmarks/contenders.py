@@ -140,6 +140,8 @@ def _ray_llm(folder: Path, turns: Turns, lane: Lane, kind: str) -> None:
             batch_size=BATCH,
             concurrency=1,
             placement_group_config={"bundles": [{"CPU": 1}]},
+            # They need Ray's own dashboard libraries, and cost time.
+            log_engine_metrics=False,
             prepare_multimodal_stage={"enabled": True, "chat_template_content_format": "openai"},
         ),
         preprocess=partial(_message, question=question, kind=kind, max_tokens=ask.max_tokens),
