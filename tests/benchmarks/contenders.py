@@ -11,6 +11,7 @@ import base64
 import importlib
 import importlib.abc
 import importlib.machinery
+import json
 import os
 import site
 import subprocess
@@ -67,13 +68,13 @@ def old_names() -> None:
     sys.meta_path.insert(0, Moved())
 
 
-def _message(row: dict[str, Any], question: str, kind: str, max_tokens: int) -> dict[str, Any]:
+def _message(row: dict[str, Any], question: str, kind: str, sampling: dict[str, Any]) -> dict[str, Any]:
     url = f"data:{kind};base64,{base64.b64encode(Path(row['path']).read_bytes()).decode()}"
     shown = "image_url" if kind.startswith("image") else "audio_url"
     content = [{"type": shown, shown: {"url": url}}, {"type": "text", "text": question}]
     return {
         "messages": [{"role": "user", "content": content}],
-        "sampling_params": {"temperature": 0.0, "max_tokens": max_tokens},
+        "sampling_params": sampling,
     }
 
 
@@ -125,6 +126,10 @@ def _ray_llm(folder: Path, turns: Turns, lane: Lane, kind: str) -> None:
     (question,) = set(ask.questions.values())
     arguments = VllmEngine(lane.config).arguments()
     del arguments["model"]
+    sampling: dict[str, Any] = {"temperature": 0.0, "max_tokens": ask.max_tokens}
+    schema = ask.task.json_schema()
+    if schema is not None:
+        sampling["structured_outputs"] = {"json": json.dumps(schema)}
     environment = {"env_vars": VllmEngine.environment(0), "worker_process_setup_hook": old_names}
     ray.init(
         "local", num_cpus=LOGICAL_CPUS, include_dashboard=False, log_to_driver=False, runtime_env=environment
@@ -144,7 +149,7 @@ def _ray_llm(folder: Path, turns: Turns, lane: Lane, kind: str) -> None:
             log_engine_metrics=False,
             prepare_multimodal_stage={"enabled": True, "chat_template_content_format": "openai"},
         ),
-        preprocess=partial(_message, question=question, kind=kind, max_tokens=ask.max_tokens),
+        preprocess=partial(_message, question=question, kind=kind, sampling=sampling),
         postprocess=_answer,
     )
     pipe = folder / "portions.pipe"
@@ -292,11 +297,11 @@ PAIRS = {
             (
                 Work(
                     "by-hand-audio",
-                    f"words of recordings of some 3 s, {HAND}",
+                    f"64 tokens about each of recordings of 5 s, {HAND}",
                     "recording",
                     1.0,
                     RECORDINGS,
-                    inputs.spoken,
+                    inputs.clips,
                 ),
             ),
         ),
