@@ -26,7 +26,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks import inputs
-from tests.benchmarks.answering import ENGINE, RECORDINGS, _lane, audio, audio_job
+from tests.benchmarks.answering import ENGINE, RECORDINGS, _lane, audio, audio_job, decoded
 from tests.benchmarks.contest import Contest, Turns, Work
 from tests.benchmarks.portions import PUSH_BYTES, job_for, run_portions
 from tests.fixtures.runs import GEMMA3
@@ -68,13 +68,21 @@ def old_names() -> None:
     sys.meta_path.insert(0, Moved())
 
 
-def _message(row: dict[str, Any], question: str, kind: str, sampling: dict[str, Any]) -> dict[str, Any]:
-    url = f"data:{kind};base64,{base64.b64encode(Path(row['path']).read_bytes()).decode()}"
-    shown = "image_url" if kind.startswith("image") else "audio_url"
-    content = [{"type": shown, shown: {"url": url}}, {"type": "text", "text": question}]
+def _picture(row: dict[str, Any], question: str, sampling: dict[str, Any]) -> dict[str, Any]:
+    """A message for the multimodal stage."""
+    url = f"data:image/jpeg;base64,{base64.b64encode(Path(row['path']).read_bytes()).decode()}"
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": question}]
+    return {"messages": [{"role": "user", "content": content}], "sampling_params": sampling}
+
+
+def _recording(row: dict[str, Any], question: str, sampling: dict[str, Any]) -> dict[str, Any]:
+    """A message whose sound is given beside it, as the engine stage takes it. The multimodal stage makes a
+    pair of samples and rate of it, which comes out of the object store as a list of two recordings."""
+    content = [{"type": "text", "text": question}, {"type": "audio", "text": ""}]
     return {
         "messages": [{"role": "user", "content": content}],
         "sampling_params": sampling,
+        "multimodal_data": {"audio": decoded(Path(row["path"]), None)},
     }
 
 
@@ -95,12 +103,12 @@ def text(folder: Path, turns: Turns) -> None:
 
 def by_hand_text(folder: Path, turns: Turns) -> None:
     """`ray.data.llm`."""
-    _ray_llm(folder, turns, _lane(text_job(folder)), "image/jpeg")
+    _ray_llm(folder, turns, _lane(text_job(folder)), _picture, multimodal=True)
 
 
 def by_hand_audio(folder: Path, turns: Turns) -> None:
     """`ray.data.llm`."""
-    _ray_llm(folder, turns, _lane(audio_job(folder)), "audio/flac")
+    _ray_llm(folder, turns, _lane(audio_job(folder)), _recording, multimodal=False)
 
 
 def _paths(pipe: Path) -> Iterator[pa.Table]:
@@ -114,7 +122,7 @@ def _paths(pipe: Path) -> Iterator[pa.Table]:
             yield pa.table({"path": paths, "push": push})
 
 
-def _ray_llm(folder: Path, turns: Turns, lane: Lane, kind: str) -> None:
+def _ray_llm(folder: Path, turns: Turns, lane: Lane, message: Any, *, multimodal: bool) -> None:
     import ray
     from ray.data import DataContext
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
@@ -147,9 +155,9 @@ def _ray_llm(folder: Path, turns: Turns, lane: Lane, kind: str) -> None:
             placement_group_config={"bundles": [{"CPU": 1}]},
             # They need Ray's own dashboard libraries, and cost time.
             log_engine_metrics=False,
-            prepare_multimodal_stage={"enabled": True, "chat_template_content_format": "openai"},
+            prepare_multimodal_stage={"enabled": multimodal, "chat_template_content_format": "openai"},
         ),
-        preprocess=partial(_message, question=question, kind=kind, sampling=sampling),
+        preprocess=partial(message, question=question, sampling=sampling),
         postprocess=_answer,
     )
     pipe = folder / "portions.pipe"
