@@ -41,6 +41,9 @@ __all__ = ["audio"]
 
 LOGICAL_CPUS = 8
 BATCH = 16
+LEFT = 5 * BATCH
+"""Rows that may lie in its stages, each of which waits for a batch to be full: of every portion as many are
+answered with the next one. Ours has answered all of a portion when its time ends."""
 MOVED = {"vllm.entrypoints.chat_utils": "vllm.renderers.chat_utils"}
 """Ray 2.60 is made for vLLM 0.29, and this is all of what it uses that has another name in 0.32."""
 KEY = "GEMSTREAM_BENCH_SERVER"
@@ -185,15 +188,21 @@ def _streamed(process: Any, pipe: Path, folder: Path, turns: Turns) -> None:
         opened[0].write(f"{portion}\n")
         opened[0].flush()
 
+    due = came = 0
     for number, portion in enumerate(turns):
         threading.Thread(target=hand, args=(portion,), daemon=True).start()
-        tables, count = [], len(list(portion.iterdir()))
-        while sum(map(len, tables)) < count:
+        count = len(list(portion.iterdir()))
+        due, tables = due + count, []
+        while due - came > LEFT:
             tables.append(next(blocks))
+            came += len(tables[-1])
+        seconds = time.perf_counter() - handed[-1]
         table = pa.concat_tables(tables)
         pq.write_table(table, folder / f"{number}.parquet", compression="zstd")
-        turns.answered(len(table), time.perf_counter() - handed[-1], sum(table["tokens"].to_pylist()))
+        turns.answered(count, seconds, sum(table["tokens"].to_pylist()))
     opened[0].close()
+    for number, rest in enumerate(blocks):
+        pq.write_table(rest, folder / f"rest-{number}.parquet", compression="zstd")
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from tests.benchmarks.pair import SIDES, Result, Run
 from tests.benchmarks.processes import VLLM, Spent, memory
 
 TURNS = 3
-WARM = 64
+WARM = 128
 """Inputs that are answered before anything is counted."""
 END_SECONDS = 120.0
 LOG_CHARACTERS = 4_000
