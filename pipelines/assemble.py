@@ -131,12 +131,14 @@ def _read(
 
 def _rows_there(plan: Plan) -> tuple[pa.Table, list[ObjectInfo]]:
     """KEYS of `documents/`, with `file` and `row`, and the files."""
+    import numpy as np
+
     fields = [documents_schema(None).field(name).with_nullable(True) for name in KEYS]
     tables = [pa.schema([*fields, ("file", pa.int32()), ("row", pa.int64())]).empty_table()]
     files: list[ObjectInfo] = []
     for part in read_parts(plan.output, plan.job.storage, FOLDER, KEYS):
         rows = part.rows.append_column("file", pa.repeat(pa.scalar(len(files), pa.int32()), len(part.rows)))
-        rows = rows.append_column("row", pa.array(range(len(rows)), pa.int64()))
+        rows = rows.append_column("row", pa.array(np.arange(len(rows))))
         tables.append(rows.cast(tables[0].schema))
         files.append(part.info)
     return pa.concat_tables(tables), files
@@ -172,10 +174,13 @@ def _groups(holdings: Holdings, due: pa.Table) -> Iterator[tuple[pa.Array, dict[
     said = pa.concat_tables([current, errors])
     said = said.filter(pc.is_in(said["name"], names))
     first = said.group_by("name", use_threads=False).aggregate([("file", "min")]).sort_by("file_min")
+    place = pc.index_in(said["name"], first["name"].combine_chunks())
+    said = said.append_column("group", pc.divide(place, GROUP))
+    # Once for all of them: a look at everything for each would grow with the square of the documents.
+    lies = said.group_by(["group", "task", "file"]).aggregate([]).sort_by("file")
+    files: dict[int, dict[str | None, list[str]]] = {}
+    for row in lies.to_pylist():
+        of_task = files.setdefault(row["group"], {}).setdefault(row["task"], [])
+        of_task.append(holdings.files[row["file"]].uri)
     for start in range(0, len(first), GROUP):
-        group = first["name"].slice(start, GROUP).combine_chunks()
-        rows = said.filter(pc.is_in(said["name"], group)).group_by(["task", "file"]).aggregate([])
-        files: dict[str | None, list[str]] = {}
-        for row in rows.sort_by("file").to_pylist():
-            files.setdefault(row["task"], []).append(holdings.files[row["file"]].uri)
-        yield group, files
+        yield first["name"].slice(start, GROUP).combine_chunks(), files[start // GROUP]

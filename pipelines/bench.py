@@ -100,7 +100,7 @@ def _bench(plan: Plan, documents: int, say: Callable[[str], None]) -> Rates:
                     )
                 )
     seconds = {kind: found.cpu / found.count for kind, found in expanded.items() if found.count}
-    if not any(found.parts for found in expanded.values()):
+    if not seconds:
         raise JobError("bench: none of the sampled documents has a part that the job asks about", key="input")
     engines: dict[str, EngineRates] = {}
     records, spent = 0, 0.0

@@ -49,6 +49,15 @@ def cluster() -> Iterator[None]:
         yield
 
 
+def cores() -> int:
+    """What there is to compute on: this machine's cores, if Ray was told of more; else what the cluster says.
+    A parser and its worker take two seconds of CPU to start, and share a core with the engine."""
+    import ray
+
+    told = int(ray.cluster_resources().get("CPU", 1))
+    return told if "RAY_ADDRESS" in os.environ else min(told, os.cpu_count() or 1)
+
+
 @contextmanager
 def _own(quiet: dict[str, Any]) -> Iterator[None]:
     import psutil

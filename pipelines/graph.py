@@ -20,6 +20,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
+from pipelines.cluster import cores
 from pipelines.feed import read_chunk
 from pipelines.whole import read_wholes, wholes_schema
 from schemas.rows import owing_schema
@@ -43,9 +44,9 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1024 * 1024
 """Ray cuts blocks at this size: some ten pages, one long clip. Its default of 128 MiB would hold the
 first 1,000 pages back from an engine that waits for them."""
-DOCUMENTS_PER_TASK = 8
-"""Enough that a task's own cost (1-2 ms) vanishes, few enough that a PDF of 3,000 pages among them
-delays seven others at most."""
+DOCUMENTS_PER_TASK = 16
+"""As many photos as make a block or two, since what a block costs by itself (some 20 ms of CPU, all processes
+together) is paid for each; few enough that a PDF of 3,000 pages among them delays fifteen others at most."""
 ROWS_A_BLOCK: dict[PartPool, int] = {"vision": 8, "audio": 1}
 """Parts of some size in a block of BLOCK_BYTES: a page is 60 to 150 kB, 30 s of sound are 1.9 MB."""
 FEWEST_BLOCKS = 8
@@ -124,6 +125,8 @@ def configure() -> None:
     context.print_on_execution_start = False
     # Waiting for a GPU node or a model's download is no hang; what may hang has limits of its own.
     context.execution_no_progress_timeout_s = -1
+    # A thread for each block in work, which looks at the memory of its whole process every second.
+    context.memory_usage_poll_interval_s = None
     # A bad document is a row, not an exception, so an exception ends the run rather than a block.
     context.max_errored_blocks = 0
     # Ray's own wrapper around it loses what it wraps on the way to the driver, and with it what to do next.
@@ -261,7 +264,7 @@ def blocks_in_flight(lane: Lane) -> int:
 
 def size(plan: Plan) -> Sizing:
     """What the cluster that Ray is connected to gives each stage of this job."""
-    cpus = int(ray.cluster_resources().get("CPU", 1))
+    cpus = cores()
     options = plan.job.engine
     lanes = len(plan.lanes)
     spare = max(lanes, cpus - lanes * options.replicas)

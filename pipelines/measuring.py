@@ -102,8 +102,7 @@ def _missing(job_file: Path | None, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(rates: Rates) -> RenderableType:
-    """Rates as tables of a terminal."""
-    from rich.console import Group
+    """Rates as a table of a terminal."""
     from rich.table import Table
 
     rows = Table("what", "rate", title="rates")
@@ -112,14 +111,10 @@ def table(rates: Rates) -> RenderableType:
     rows.add_row("CPU seconds a record besides", f"{rates.record_seconds:g}")
     rows.add_row("keys listed a second", f"{rates.list_keys_per_second:,.0f}")
     rows.add_row("bytes read a second, one thread", f"{rates.get_bytes_per_second:,.0f}")
-    engines = Table("engine", "prefill tokens/s", "decode tokens/s", "s a picture or clip", "s to start")
     for model, engine in rates.engines.items():
-        media = ", ".join(f"{kind} {seconds:g}" for kind, seconds in engine.media_seconds.items())
-        engines.add_row(
-            model,
-            f"{engine.prefill_tokens_per_second:,.0f}",
-            f"{engine.decode_tokens_per_second:,.0f}",
-            media,
-            f"{engine.start_seconds:g}",
-        )
-    return Group(rows, engines)
+        rows.add_row(f"{model}, prompt tokens a second", f"{engine.prefill_tokens_per_second:,.0f}")
+        rows.add_row(f"{model}, answer tokens a second", f"{engine.decode_tokens_per_second:,.0f}")
+        for kind, seconds in engine.media_seconds.items():
+            rows.add_row(f"{model}, seconds each {kind}", f"{seconds:g}")
+        rows.add_row(f"{model}, seconds to start", f"{engine.start_seconds:g}")
+    return rows

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from workers.meter import Meter
     from workers.sniff import Sniffed
 
-TABLE_BYTES = 4 * 1024 * 1024
-"""A table is yielded at this much content: some 20 pages, two long clips."""
+TABLE_BYTES = 1024 * 1024
+"""A table is yielded at this much content, as Ray makes a block of: some ten pages, one long clip."""
 TWO_WORKERS = (
     "two workers died while they had this document in hand, the second with it alone; it is quarantined, "
     "and the others go on"

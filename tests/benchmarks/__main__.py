@@ -15,11 +15,11 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import answering, contenders, expanding, resuming, scaling, stage
+from tests.benchmarks import answering, contenders, expanding, listing, resuming, scaling, stage
 from tests.benchmarks.contest import Contest
 from tests.benchmarks.pair import Pair, Result
 
-MODULES = (expanding, resuming, answering, stage, scaling, contenders)
+MODULES = (expanding, resuming, listing, answering, stage, scaling, contenders)
 WIDTH = 160
 PAIRS: dict[str, tuple[str, Pair | Contest]] = {
     name: (module.__name__, pair) for module in MODULES for name, pair in module.PAIRS.items()

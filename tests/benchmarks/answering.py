@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipelines.plan import Lane
     from schemas.job import JobSpec
 
-PICTURES, RECORDINGS = 400, 160
+PICTURES, RECORDINGS = 320, 240
 """Of one turn."""
 ANSWER_CHARACTERS = 58
 ENGINE = {"max_num_seqs": 16, "max_model_len": 1024}
@@ -34,8 +34,8 @@ def vision_job(folder: Path) -> JobSpec:
 
 
 def audio_job(folder: Path) -> JobSpec:
-    """What is said in each recording."""
-    tasks = [{"task": "transcribe", "max_tokens": 64}]
+    """As many about each recording."""
+    tasks = [said("about", ANSWER_CHARACTERS) | {"of": ["audio"]}]
     return job_for(folder, tasks, models={"audio": str(GEMMA3N)}, engine=ENGINE)
 
 
@@ -143,11 +143,11 @@ PAIRS = {
             (
                 Work(
                     "answer-audio",
-                    f"words of recordings of some 3 s, FLAC at 44.1 kHz, Gemma 3n, {ENGINES}",
+                    f"64 tokens about each of recordings of 5 s, FLAC at 44.1 kHz, Gemma 3n, {ENGINES}",
                     "recording",
                     0.95,
                     RECORDINGS,
-                    inputs.spoken,
+                    inputs.clips,
                 ),
             ),
         ),

@@ -11,6 +11,7 @@ import base64
 import importlib
 import importlib.abc
 import importlib.machinery
+import json
 import os
 import site
 import subprocess
@@ -25,7 +26,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks import inputs
-from tests.benchmarks.answering import ENGINE, RECORDINGS, _lane, audio, audio_job
+from tests.benchmarks.answering import ENGINE, RECORDINGS, _lane, audio, audio_job, decoded
 from tests.benchmarks.contest import Contest, Turns, Work
 from tests.benchmarks.portions import PUSH_BYTES, job_for, run_portions
 from tests.fixtures.runs import GEMMA3
@@ -40,6 +41,9 @@ __all__ = ["audio"]
 
 LOGICAL_CPUS = 8
 BATCH = 16
+LEFT = 5 * BATCH
+"""Rows that may lie in its stages, each of which waits for a batch to be full: of every portion as many are
+answered with the next one. Ours has answered all of a portion when its time ends."""
 MOVED = {"vllm.entrypoints.chat_utils": "vllm.renderers.chat_utils"}
 """Ray 2.60 is made for vLLM 0.29, and this is all of what it uses that has another name in 0.32."""
 KEY = "GEMSTREAM_BENCH_SERVER"
@@ -67,13 +71,21 @@ def old_names() -> None:
     sys.meta_path.insert(0, Moved())
 
 
-def _message(row: dict[str, Any], question: str, kind: str, max_tokens: int) -> dict[str, Any]:
-    url = f"data:{kind};base64,{base64.b64encode(Path(row['path']).read_bytes()).decode()}"
-    shown = "image_url" if kind.startswith("image") else "audio_url"
-    content = [{"type": shown, shown: {"url": url}}, {"type": "text", "text": question}]
+def _picture(row: dict[str, Any], question: str, sampling: dict[str, Any]) -> dict[str, Any]:
+    """A message for the multimodal stage."""
+    url = f"data:image/jpeg;base64,{base64.b64encode(Path(row['path']).read_bytes()).decode()}"
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": question}]
+    return {"messages": [{"role": "user", "content": content}], "sampling_params": sampling}
+
+
+def _recording(row: dict[str, Any], question: str, sampling: dict[str, Any]) -> dict[str, Any]:
+    """A message whose sound is given beside it, as the engine stage takes it. The multimodal stage makes a
+    pair of samples and rate of it, which comes out of the object store as a list of two recordings."""
+    content = [{"type": "text", "text": question}, {"type": "audio", "text": ""}]
     return {
         "messages": [{"role": "user", "content": content}],
-        "sampling_params": {"temperature": 0.0, "max_tokens": max_tokens},
+        "sampling_params": sampling,
+        "multimodal_data": {"audio": decoded(Path(row["path"]), None)},
     }
 
 
@@ -94,12 +106,12 @@ def text(folder: Path, turns: Turns) -> None:
 
 def by_hand_text(folder: Path, turns: Turns) -> None:
     """`ray.data.llm`."""
-    _ray_llm(folder, turns, _lane(text_job(folder)), "image/jpeg")
+    _ray_llm(folder, turns, _lane(text_job(folder)), _picture, multimodal=True)
 
 
 def by_hand_audio(folder: Path, turns: Turns) -> None:
     """`ray.data.llm`."""
-    _ray_llm(folder, turns, _lane(audio_job(folder)), "audio/flac")
+    _ray_llm(folder, turns, _lane(audio_job(folder)), _recording, multimodal=False)
 
 
 def _paths(pipe: Path) -> Iterator[pa.Table]:
@@ -113,7 +125,7 @@ def _paths(pipe: Path) -> Iterator[pa.Table]:
             yield pa.table({"path": paths, "push": push})
 
 
-def _ray_llm(folder: Path, turns: Turns, lane: Lane, kind: str) -> None:
+def _ray_llm(folder: Path, turns: Turns, lane: Lane, message: Any, *, multimodal: bool) -> None:
     import ray
     from ray.data import DataContext
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
@@ -125,6 +137,10 @@ def _ray_llm(folder: Path, turns: Turns, lane: Lane, kind: str) -> None:
     (question,) = set(ask.questions.values())
     arguments = VllmEngine(lane.config).arguments()
     del arguments["model"]
+    sampling: dict[str, Any] = {"temperature": 0.0, "max_tokens": ask.max_tokens}
+    schema = ask.task.json_schema()
+    if schema is not None:
+        sampling["structured_outputs"] = {"json": json.dumps(schema)}
     environment = {"env_vars": VllmEngine.environment(0), "worker_process_setup_hook": old_names}
     ray.init(
         "local", num_cpus=LOGICAL_CPUS, include_dashboard=False, log_to_driver=False, runtime_env=environment
@@ -140,9 +156,11 @@ def _ray_llm(folder: Path, turns: Turns, lane: Lane, kind: str) -> None:
             batch_size=BATCH,
             concurrency=1,
             placement_group_config={"bundles": [{"CPU": 1}]},
-            prepare_multimodal_stage={"enabled": True, "chat_template_content_format": "openai"},
+            # They need Ray's own dashboard libraries, and cost time.
+            log_engine_metrics=False,
+            prepare_multimodal_stage={"enabled": multimodal, "chat_template_content_format": "openai"},
         ),
-        preprocess=partial(_message, question=question, kind=kind, max_tokens=ask.max_tokens),
+        preprocess=partial(message, question=question, sampling=sampling),
         postprocess=_answer,
     )
     pipe = folder / "portions.pipe"
@@ -170,15 +188,21 @@ def _streamed(process: Any, pipe: Path, folder: Path, turns: Turns) -> None:
         opened[0].write(f"{portion}\n")
         opened[0].flush()
 
+    due = came = 0
     for number, portion in enumerate(turns):
         threading.Thread(target=hand, args=(portion,), daemon=True).start()
-        tables, count = [], len(list(portion.iterdir()))
-        while sum(map(len, tables)) < count:
+        count = len(list(portion.iterdir()))
+        due, tables = due + count, []
+        while due - came > LEFT:
             tables.append(next(blocks))
+            came += len(tables[-1])
+        seconds = time.perf_counter() - handed[-1]
         table = pa.concat_tables(tables)
         pq.write_table(table, folder / f"{number}.parquet", compression="zstd")
-        turns.answered(len(table), time.perf_counter() - handed[-1], sum(table["tokens"].to_pylist()))
+        turns.answered(count, seconds, sum(table["tokens"].to_pylist()))
     opened[0].close()
+    for number, rest in enumerate(blocks):
+        pq.write_table(rest, folder / f"rest-{number}.parquet", compression="zstd")
 
 
 @contextmanager
@@ -290,11 +314,11 @@ PAIRS = {
             (
                 Work(
                     "by-hand-audio",
-                    f"words of recordings of some 3 s, {HAND}",
+                    f"64 tokens about each of recordings of 5 s, {HAND}",
                     "recording",
                     1.0,
                     RECORDINGS,
-                    inputs.spoken,
+                    inputs.clips,
                 ),
             ),
         ),

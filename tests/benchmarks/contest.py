@@ -28,7 +28,8 @@ import psutil
 from tests.benchmarks.pair import SIDES, Result, Run
 from tests.benchmarks.processes import VLLM, Spent, memory
 
-WARM = 64
+TURNS = 3
+WARM = 128
 """Inputs that are answered before anything is counted."""
 END_SECONDS = 120.0
 LOG_CHARACTERS = 4_000
@@ -83,11 +84,12 @@ class Contest:
         return said
 
     def results(self, module: str, folder: Path, repetitions: int, scale: float) -> Iterator[Result]:
-        """Run both sides in turns, work after work.
+        """Run both sides in turns, work after work: `TURNS` at most, for each takes a quarter of a minute.
 
         Raises:
             RuntimeError: a side failed, or did not do what the other did.
         """
+        repetitions = min(repetitions, TURNS)
         for work in self.works:
             for turn in range(-1, repetitions):
                 portion = _portion(folder, work, turn)

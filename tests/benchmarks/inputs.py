@@ -8,8 +8,6 @@ from pathlib import Path
 KINDS = ("invoice", "receipt", "letter")
 CAMERA = (2_304, 1_728)
 """4 megapixels."""
-SPOKEN_SECONDS = 5.5
-"""The demo's audio checkpoint hears six at a time: each of these is one part."""
 
 
 def pictures(folder: Path, seed: str, count: int) -> None:
@@ -42,14 +40,22 @@ def _photographed(folder: Path, seed: str, count: int, size: tuple[int, int], sc
 
 
 def half_minutes(folder: Path, seed: str, count: int) -> None:
-    """Recordings of 29 s in which somebody might be speaking all the while: FLAC, 44.1 kHz, stereo.
+    """Recordings of 29 s: FLAC, 44.1 kHz, stereo, 4 MB."""
+    _talk(folder, seed, count, 29)
 
-    The same minute of noise each time, begun elsewhere, or making it would take the most time.
-    """
+
+def clips(folder: Path, seed: str, count: int) -> None:
+    """Recordings of 5 s, of the six that the demo's checkpoint hears: FLAC, 44.1 kHz, stereo, 0.7 MB."""
+    _talk(folder, seed, count, 5)
+
+
+def _talk(folder: Path, seed: str, count: int, seconds: int) -> None:
+    """In which somebody might be speaking all the while: noise that swells and ebbs as talk does. It is the
+    same each time and begins elsewhere, or making it would take the most time."""
     import numpy as np
     import soundfile
 
-    rate, seconds = 44_100, 29
+    rate = 44_100
     rng = np.random.default_rng(0)
     swell = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * np.arange(2 * seconds * rate) / rate)
     noise = np.float32(rng.standard_normal(len(swell)) * swell * 0.1)
@@ -76,21 +82,3 @@ def hearing_half_minutes(folder: Path) -> Path:
         path = copy / name
         path.write_text(json.dumps(json.loads(path.read_text()) | facts))
     return copy
-
-
-def spoken(folder: Path, seed: str, count: int) -> None:
-    """Spoken digits, at most `SPOKEN_SECONDS` of them: FLAC, 44.1 kHz, stereo."""
-    import io
-
-    import soundfile
-
-    from deploy.demo.recordings import recording
-
-    number = tried = 0
-    while number < count:
-        rng = random.Random(f"{seed}/{tried}")
-        tried += 1
-        made, _ = recording(rng, "FLAC", groups=1, rate=44_100, channels=2)
-        if soundfile.info(io.BytesIO(made)).duration <= SPOKEN_SECONDS:
-            (folder / f"{number:05d}.flac").write_bytes(made)
-            number += 1

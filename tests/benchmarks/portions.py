@@ -100,14 +100,14 @@ class Handing(Progress):
         files = {path: path.stat().st_mtime for path in self._output.rglob("part-*.parquet")}
         new = [path for path, written in files.items() if written >= self._handed]
         if any("errors" in path.parts for path in new):
-            raise RuntimeError(
-                f"not all were answered: {pq.read_table(new[0], columns=['error']).slice(0, 1)}"
-            )
+            raise RuntimeError(f"not all were answered: see {self._output}/errors")
         tokens = sum(
             sum(pq.read_table(path, columns=["output_tokens"], partitioning=None)[0].to_pylist())
             for path in new
         )
-        self._turns.answered(self._size, max(files.values()) - self._handed, tokens)
+        seconds = max(files.values()) - self._handed
+        self._turns.answered(self._size, seconds, tokens, stored=self._stored)
+        self._stored = 0.0
 
 
 def stored() -> float:

@@ -67,7 +67,10 @@ def _output(folder: Path, scale: float) -> None:
 
 
 def _ledger(folder: Path) -> tuple[int, float]:
+    import pyarrow.parquet  # noqa: F401 - what it needs is imported before its time counts, as for the other side
+
     from pipelines.ledger import read_ledger
+    from workers.storage import local  # noqa: F401
 
     plan = _plan(folder)
 

@@ -156,7 +156,7 @@ PAIRS = {
                 "over as many answers; lengths fixed by a schema of one value; engine stage, engine warm",
                 "answer",
                 0.9,
-                600,
+                1_000,
                 inputs.pictures,
             ),
         ),

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.__main__ import PAIRS, table
-from tests.benchmarks.pair import Pair, Result, Run, measure
+from tests.benchmarks.pair import Pair, Result, Run
 
 
 @pytest.mark.parametrize("name", [name for name, (_, pair) in PAIRS.items() if isinstance(pair, Pair)])
 def test_both_sides_do_the_same_work(name: str, tmp_path: Path) -> None:
     module, pair = PAIRS[name]
-    pair.inputs(tmp_path, 0.02)
-    result = measure(pair, module, tmp_path, repetitions=1)
+    [result] = pair.results(module, tmp_path, repetitions=1, scale=0.02)
     assert result.ours[0].units == result.bare[0].units > 0
     assert result.ours[0].seconds > 0 and result.bare[0].seconds > 0
 

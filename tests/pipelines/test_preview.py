@@ -7,8 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from deploy.demo.documents import EXAMPLES
 from pipelines.preview import preview
 from schemas.job import make_job
+from tests.fixtures.runs import GEMMA3, GEMMA3N
 
 PAY = {
     "name": "pay",
@@ -45,3 +47,18 @@ def test_bounds_are_told_by_task_and_place(tmp_path: Path) -> None:
     Console(width=200, file=page).print(seen.table())
     shown = page.getvalue()
     assert "#/properties/tags/items" in shown and "[b]to[~1b]" in shown and "at most 100 items" in shown
+
+
+def test_recordings_are_cut_for_the_model_that_hears_them_whatever_else_is_asked(tmp_path: Path) -> None:
+    def parts(*tasks: str) -> int:
+        job = {
+            "input": str(EXAMPLES / "recordings"),
+            "output": str(tmp_path / "out"),
+            "tasks": list(tasks),
+            "models": {"vision": str(GEMMA3), "audio": str(GEMMA3N)},
+        }
+        return preview(make_job(job)).parts["audio"]
+
+    assert parts("ocr", "transcribe") == parts("transcribe") > 20, (
+        "in pieces of 8 s, of 30 s they would be 13"
+    )

@@ -43,6 +43,19 @@ def store(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectS
     return object_store
 
 
+def test_times_are_those_that_boto3_reads(store: ObjectStore) -> None:
+    uri = store.url("times/a")
+    storage = open_storage(uri, StorageOptions())
+    storage.publish(uri, b"x")
+    client = store.client()
+    [theirs] = client.list_objects_v2(Bucket=store.bucket, Prefix="times/")["Contents"]
+    [listed] = storage.list(store.url("times"))
+    assert listed.modified == theirs["LastModified"]
+    assert (
+        storage.info(uri).modified == client.head_object(Bucket=store.bucket, Key="times/a")["LastModified"]
+    )
+
+
 def refused(store: ObjectStore, options: StorageOptions) -> list[GemstreamError]:
     """What each kind of call raises."""
     uri = store.url("denied/a")

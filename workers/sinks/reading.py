@@ -6,7 +6,6 @@ import json
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import JobError, ObjectMissing
@@ -105,9 +104,9 @@ def read_part(
     import pyarrow.parquet as pq
 
     if info.size <= WHOLE_BYTES:
-        source = BytesIO(storage.read(info.uri, version=info.version))
+        source = pa.BufferReader(storage.read(info.uri, version=info.version))
     else:
-        source = open_object(storage, info, read_ahead=0)  # type: ignore[assignment]
+        source = open_object(storage, info, read_ahead=0)
     try:
         file = pq.ParquetFile(source, pre_buffer=True, read_dictionary=list(encoded))
     except pa.ArrowInvalid as error:
