@@ -87,17 +87,13 @@ def _settled(folder: Path, scale: float) -> tuple[int, float, float, float]:
 
 
 def settle(folder: Path, scale: float) -> dict[str, float]:
-    """The ledger and what is done at a run's end, at two sizes: a share that grows with the records, and one
-    with their square."""
-    one, two = (_settled(folder / f"settle-{part}", scale * part) for part in (0.5, 1.0))
-    # seconds = a n + b n^2, at two n.
-    square = (two[2] / two[0] - one[2] / one[0]) / (two[0] - one[0])
+    """The ledger, and what is done at a run's end."""
+    records, read, settled, assembled = _settled(folder / "settled", scale)
     return {
         **peaks(folder, scale),
-        "settle_read_seconds": two[1] / two[0],
-        "settle_seconds": two[2] / two[0] - square * two[0],
-        "settle_square": square,
-        "assemble_seconds": two[3],
+        "settle_read_seconds": read / records,
+        "settle_seconds": settled / records,
+        "assemble_seconds": assembled,
     }
 
 

@@ -18,18 +18,16 @@ class Graph:
         queued: blocks that its actor has besides (`FEWEST_BLOCKS`).
         listens_by_block: each block in work asks the meter every second whether the run ends, or each worker.
         looks_by_block: the driver looks around after each block that arrives, or at each tick.
-        settles_by_group: at a run's end each group of documents is looked for among all records.
     """
 
     at_once: int = 96
     queued: int = 8
     listens_by_block: bool = False
     looks_by_block: bool = True
-    settles_by_group: bool = True
 
 
 BEFORE = Graph(at_once=8, listens_by_block=True)
-MENDED = Graph(looks_by_block=False, settles_by_group=False)
+MENDED = Graph(looks_by_block=False)
 
 
 @dataclass(frozen=True)

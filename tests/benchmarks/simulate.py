@@ -206,8 +206,7 @@ def lake_table(found: list[Scale], costs: Costs, pages: float, shards: int, clus
         files = pages / rows
         read = costs.settle_read_seconds * pages + files * FILE_GETS * 0.05 / FILES_AT_ONCE
         assembled = costs.assemble_seconds * pages / (cluster.cpus * scale.engines)
-        groups = costs.settle_square * pages**2 * cluster.graph.settles_by_group
-        settled = read + costs.settle_seconds * pages + groups + assembled
+        settled = read + costs.settle_seconds * pages + assembled
         shown.add_row(
             str(scale.engines),
             f"{pages / scale.pages_per_second / 3_600:,.1f}",

@@ -13,14 +13,14 @@ from tests.benchmarks.costs import Costs
 from tests.benchmarks.lake import Cluster, Lake
 from tests.benchmarks.stations import Block, Document, Engine, Station
 
-TASK_DOCUMENTS, ARRIVED = 8, 64
+TASK_DOCUMENTS, ARRIVED = 16, 64
 """`DOCUMENTS_PER_TASK` of `pipelines/graph.py`, and the queue of `Publisher`."""
 AHEAD = 2.0
 """Blocks that wait for an engine, over those that the engines hold: Ray Data's own bound
 (`downstream_capacity_backpressure_ratio`)."""
 AHEAD_FETCHED = 2
 """Documents that are fetched while one is parsed."""
-TABLE_BLOCKS = 4
+TABLE_BLOCKS = 1
 """`workers.expander.TABLE_BYTES`, in blocks."""
 KEYS = 1_000
 """Keys a request of a listing; a chunk of the feed is as long."""
@@ -124,8 +124,8 @@ class Run:
         self.used["places"] = answers / (now * self.cluster.pace.places * len(self.engines))
 
     def _expand(self) -> Any:
-        """One worker; it fetches the next documents while it parses one. A table ends at 4 MiB or with its
-        task, and travels as blocks of 1 MiB."""
+        """One worker; it fetches the next documents while it parses one. A table ends at 1 MiB or with its
+        task."""
         cluster, lake, rng = self.cluster, self.lake, self._rng
         fetch = cluster.get_seconds + lake.document_bytes / cluster.get_bytes_per_second
         while True:
