@@ -190,14 +190,16 @@ def _streamed(process: Any, pipe: Path, folder: Path, turns: Turns) -> None:
 
     due = came = 0
     for number, portion in enumerate(turns):
-        threading.Thread(target=hand, args=(portion,), daemon=True).start()
+        hander = threading.Thread(target=hand, args=(portion,), daemon=True)
+        hander.start()
         count = len(list(portion.iterdir()))
         due, tables = due + count, []
         while due - came > LEFT:
             tables.append(next(blocks))
             came += len(tables[-1])
+        hander.join()
         seconds = time.perf_counter() - handed[-1]
-        table = pa.concat_tables(tables)
+        table = pa.concat_tables(tables) if tables else pa.table({"path": [], "text": [], "tokens": []})
         pq.write_table(table, folder / f"{number}.parquet", compression="zstd")
         turns.answered(count, seconds, sum(table["tokens"].to_pylist()))
     opened[0].close()
