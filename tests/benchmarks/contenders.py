@@ -13,7 +13,6 @@ import importlib.abc
 import importlib.machinery
 import json
 import os
-import site
 import subprocess
 import sys
 import threading
@@ -48,7 +47,8 @@ MOVED = {"vllm.entrypoints.chat_utils": "vllm.renderers.chat_utils"}
 """Ray 2.60 is made for vLLM 0.29, and this is all of what it uses that has another name in 0.32."""
 KEY = "GEMSTREAM_BENCH_SERVER"
 DAFT = Path(sys.prefix) / "bench"
-"""Where `make bench` puts it: beside the environment, whose pyarrow and tqdm it would turn back."""
+"""Where `make bench` puts it, and the client that it asks with: beside the environment, whose pyarrow and
+tqdm it would turn back, and whose own client is of a later line."""
 
 
 class Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -245,7 +245,7 @@ def asking(folder: Path, turns: Turns) -> None:
 
 def daft(folder: Path, turns: Turns) -> None:
     """Daft's own functions, on that server."""
-    site.addsitedir(str(DAFT))
+    sys.path.insert(0, str(DAFT))
     import daft as library
     from daft.ai.openai.provider import OpenAIProvider
     from daft.functions import download, prompt
@@ -279,12 +279,9 @@ def daft(folder: Path, turns: Turns) -> None:
 
 def installed() -> str | None:
     """What is missing for Daft."""
-    site.addsitedir(str(DAFT))
-    try:
-        importlib.import_module("daft")
-    except ImportError as error:
-        return f"Daft is not installed ({error}): `make bench` does, or pip install daft"
-    return None
+    if (DAFT / "daft").is_dir():
+        return None
+    return f"Daft is not there: pip install --no-deps --target {DAFT} -r tests/benchmarks/daft.lock"
 
 
 HAND = "against the same job in ray.data.llm, with its multimodal stage; engines of the same arguments, warm"
