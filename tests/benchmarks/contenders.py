@@ -79,8 +79,8 @@ def _picture(row: dict[str, Any], question: str, sampling: dict[str, Any]) -> di
 
 
 def _recording(row: dict[str, Any], question: str, sampling: dict[str, Any]) -> dict[str, Any]:
-    """A message whose sound is given beside it, as the engine stage takes it. The multimodal stage makes a
-    pair of samples and rate of it, which comes out of the object store as a list of two recordings."""
+    """A message whose sound is given beside it, as the engine stage takes it: what its multimodal stage makes
+    of a recording, the engine refused without a word (EngineGenerateError, Ray 2.60 with vLLM 0.32)."""
     content = [{"type": "text", "text": question}, {"type": "audio", "text": ""}]
     return {
         "messages": [{"role": "user", "content": content}],
