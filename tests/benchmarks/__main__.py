@@ -63,6 +63,7 @@ def main(
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(PAIRS)}", param_hint="--only")
     results: list[Result] = []
+    failed = False
     for name in only or PAIRS:
         module, pair = PAIRS[name]
         missing = pair.missing(module)
@@ -70,10 +71,14 @@ def main(
             typer.echo(f"{name}: not measured. {missing}", err=True)
             continue
         with tempfile.TemporaryDirectory(prefix="gemstream-bench-") as folder:
-            for result in pair.results(module, Path(folder), repetitions, scale):
-                results.append(result)
-                row = result.row()
-                typer.echo(f"{row['pair']}: {row['ratio']:.2f} of the rate of {row['against']}", err=True)
+            try:
+                for result in pair.results(module, Path(folder), repetitions, scale):
+                    results.append(result)
+                    row = result.row()
+                    typer.echo(f"{row['pair']}: {row['ratio']:.2f} of the rate of {row['against']}", err=True)
+            except RuntimeError as error:  # of this pair; the others are measured all the same
+                failed = True
+                typer.echo(f"{name}: not measured. {error}", err=True)
     if save is not None:
         save.write_text(
             json.dumps({"machine": machine(), "rows": [result.row() for result in results]}, indent=1)
@@ -81,6 +86,8 @@ def main(
     typer.echo(f"{machine()}; medians of {repetitions} turns, ours : bare")
     # As wide as it is: what is to be quoted in a document is not to be folded.
     Console(width=WIDTH).print(table(results))
+    if failed:
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipelines.plan import Lane
     from schemas.job import JobSpec
 
-PICTURES, RECORDINGS = 320, 240
+PICTURES, RECORDINGS = 640, 240
 """Of one turn."""
 ANSWER_CHARACTERS = 58
 ENGINE = {"max_num_seqs": 16, "max_model_len": 1024}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -26,12 +27,14 @@ from typing import Any, Self
 import psutil
 
 from tests.benchmarks.pair import SIDES, Result, Run
-from tests.benchmarks.processes import VLLM, Spent, memory
+from tests.benchmarks.processes import VLLM, Spent, family, memory
 
 TURNS = 3
 WARM = 128
 """Inputs that are answered before anything is counted."""
-END_SECONDS = 120.0
+TURN_SECONDS = 300.0
+"""For one portion, an engine's start included."""
+END_SECONDS = 60.0
 LOG_CHARACTERS = 4_000
 
 
@@ -195,20 +198,20 @@ class Session:
         self.spent = Spent(self.root)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         assert self._process.stdin is not None
         self.spent.close()
         self._process.stdin.close()
         try:
             status = self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            for process in [*self.root.children(recursive=True), self.root]:
+            for process in family(self.root):
                 process.kill()
-            raise
+            status = self._process.wait()
         finally:
             self._said.close()
-        if status and sys.exc_info()[0] is None:
-            raise RuntimeError(self._fault())
+        if status and kind is None:
+            raise RuntimeError(self._fault("failed"))
 
     def send(self, portion: Path) -> None:
         """Hand it a portion."""
@@ -221,11 +224,12 @@ class Session:
         """Wait for what it says of its portion.
 
         Raises:
-            RuntimeError: it ended instead.
+            RuntimeError: it ended instead, or says nothing for `TURN_SECONDS`.
         """
-        line = self._said.readline()
+        ready, _, _ = select.select([self._said], [], [], TURN_SECONDS)
+        line = self._said.readline() if ready else ""
         if not line:
-            raise RuntimeError(self._fault())
+            raise RuntimeError(self._fault("ended" if ready else f"said nothing for {TURN_SECONDS:g} s"))
         told = json.loads(line)
         self.start = self.start or time.monotonic() - self._entered
         spent = self.spent.now()
@@ -234,8 +238,8 @@ class Session:
         facts = {"cpu": spent, "mib": mib, **told.pop("facts")}
         return Run(**told, cpu=sum(spent.values()), peak=sum(mib.values()), facts=facts)
 
-    def _fault(self) -> str:
-        return f"{self.name} ended: {self._log.read_text(errors='replace')[-LOG_CHARACTERS:]}"
+    def _fault(self, how: str) -> str:
+        return f"{self.name} {how}: {self._log.read_text(errors='replace')[-LOG_CHARACTERS:]}"
 
 
 class Turns:

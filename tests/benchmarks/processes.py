@@ -8,16 +8,17 @@ from contextlib import suppress
 
 import psutil
 
-VLLM, HOST, DRIVER = "vLLM", "engine's host", "driver"
+VLLM, HOST, DRIVER, EXPAND = "vLLM", "engine's host", "driver", "expand"
 KINDS = (
     ("VLLM::", VLLM),
     ("MapBatches(Infer)", HOST),
     ("vLLMEngineStage", HOST),
-    ("MapBatches(Expand)", "expand"),
+    ("MapBatches(Expand)", EXPAND),
     ("ray::", "Ray's workers"),
     ("raylet", "Ray's own"),
     ("gcs_server", "Ray's own"),
-    ("ray/", "Ray's own"),
+    ("ray/_private/", "Ray's own"),
+    ("ray/dashboard/", "Ray's own"),
 )
 """Part of a process's title -> what it is. The first that fits; of no title, what its parent is."""
 MIB = 1024 * 1024
@@ -30,6 +31,8 @@ def family(root: psutil.Process) -> list[psutil.Process]:
 
 
 def _kind(process: psutil.Process, known: dict[int, str]) -> str:
+    if known.get(process.ppid()) == EXPAND:  # a parser, in whose title is all that it may import
+        return EXPAND
     title = " ".join(process.cmdline())
     found = next((kind for part, kind in KINDS if part in title), None)
     return found or known.get(process.ppid(), DRIVER)

@@ -91,7 +91,7 @@ def test_what_a_process_took_is_known_when_it_is_gone() -> None:
 @pytest.mark.timeout(900)
 def test_the_job_by_hand_says_what_ours_says(tmp_path: Path) -> None:
     contest = contenders.PAIRS["by-hand-images"]
-    list(contest.results(contenders.__name__, tmp_path, repetitions=1, scale=0.02))
+    list(contest.results(contenders.__name__, tmp_path, repetitions=1, scale=0.7))
     ours = {
         row["uri"].rpartition("/portions/")[2]: row["text"]
         for path in (tmp_path / "ours" / "output" / "records").rglob("*.parquet")
