@@ -64,7 +64,7 @@ def mixed(folder: Path, turns: Turns) -> None:
 
 
 def _stage(folder: Path, turns: Turns, asked: dict[str, Any]) -> None:
-    from pipelines.graph import BLOCKS_IN_FLIGHT
+    from pipelines.graph import blocks_in_flight
     from pipelines.plan import make_plan
     from workers.engines.vllm import VllmEngine
     from workers.infer import Infer, InferRecipe
@@ -79,7 +79,7 @@ def _stage(folder: Path, turns: Turns, asked: dict[str, Any]) -> None:
         for portion in turns:
             tables = list(_parts(portion, lane, asked[portion.parent.name]))
             began = asyncio.get_running_loop().time()
-            outcomes = await _answered(stage, iter(tables), BLOCKS_IN_FLIGHT)
+            outcomes = await _answered(stage, iter(tables), blocks_in_flight(lane))
             seconds = asyncio.get_running_loop().time() - began
             pictures, tokens = _counted(outcomes)
             turns.answered(pictures, seconds, tokens)
