@@ -54,7 +54,7 @@ def table(results: list[Result]) -> Table:
 
 def main(
     only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(PAIRS)}; all if not given.")] = None,
-    repetitions: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 5,
+    repetitions: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 3,
     scale: Annotated[float, typer.Option(min=0.001, help="Of the inputs.")] = 1.0,
     save: Annotated[Path | None, typer.Option(help="Where the figures go, as JSON.")] = None,
 ) -> None:
