@@ -17,6 +17,7 @@ from rich.table import Table
 
 from tests.benchmarks import answering, contenders, expanding, listing, resuming, scaling, stage
 from tests.benchmarks.contest import Contest
+from tests.benchmarks.limits import LIMITS
 from tests.benchmarks.pair import Pair, Result
 
 MODULES = (expanding, resuming, listing, answering, stage, scaling, contenders)
@@ -50,6 +51,16 @@ def table(results: list[Result]) -> Table:
             f"{row['ours_peak_mib']:.0f} : {row['bare_peak_mib']:.0f}",
         )
     return shown
+
+
+def explained(results: list[Result]) -> list[str]:
+    """By how much each target that is missed is missed, and why."""
+    missed = [row for row in (result.row() for result in results) if row["ratio"] < row["target"]]
+    return [
+        f"{row['pair']} misses its target by {1 - row['ratio'] / row['target']:.0%}: "
+        f"{LIMITS.get(row['pair'], 'why is not known')}"
+        for row in missed
+    ]
 
 
 def main(
@@ -86,6 +97,8 @@ def main(
     typer.echo(f"{machine()}; medians of {repetitions} turns, ours : bare")
     # As wide as it is: what is to be quoted in a document is not to be folded.
     Console(width=WIDTH).print(table(results))
+    for line in explained(results):
+        typer.echo(line)
     if failed:
         raise typer.Exit(1)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.__main__ import PAIRS, table
+from tests.benchmarks.__main__ import PAIRS, explained, table
 from tests.benchmarks.pair import Pair, Result, Run
 
 
@@ -28,3 +28,4 @@ def test_a_ratio_is_that_of_the_rates_and_a_missed_target_is_told() -> None:
     row = result.row()
     assert (row["ratio"], row["ours_per_second"], row["bare_per_second"]) == (0.5, 33.33, 66.67)
     assert "0.50 (0.25 to 1.00) missed" in list(table([result]).columns[4].cells)
+    assert [line.split(":")[0] for line in explained([result])] == ["pages misses its target by 44%"]
