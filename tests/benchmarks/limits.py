@@ -4,13 +4,13 @@ from __future__ import annotations
 
 SHARED = "the engine's places are full all the while, but it shares two cores with what feeds it"
 LIMITS = {
-    "resume": "ours takes 0.42 s of CPU, the bare read 0.31, and counts on one core what both cores have read",
+    "resume": "ours takes 0.42 s of CPU, the bare read 0.31, and it counts on one core what both read",
     "answer-images": f"{SHARED}: its main thread waits for a core 8% of the time",
     "answer-audio": f"{SHARED}, looking for speech included",
-    "by-hand-tiny": "both are held up by one engine, on cores that it shares with either; photos tell them apart",
+    "by-hand-tiny": "both are held up by one engine, on cores that it shares with either side",
     "by-hand-audio": "both are held up by one engine; ours looks for speech besides",
-    "cpu-image": "vLLM's front end, in the engine's host, takes most of 7 ms a picture, and the start of Ray, "
-    "its workers and vLLM's imports 25 s once",
+    "cpu-image": "vLLM's front end, in the engine's host, takes most of 7 ms a picture, and the start of "
+    "Ray, its workers and vLLM's imports 25 s once",
     "cpu-segment": "vLLM's front end, which makes the spectrogram, is in the engine's host, and decoding and "
     "resampling half a minute takes 40 ms with the bare libraries too",
     "daft": "both are held up by the one server",
