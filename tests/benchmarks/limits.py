@@ -8,10 +8,10 @@ LIMITS = {
     "answer-images": f"{SHARED}: its main thread waits for a core 8% of the time",
     "answer-audio": f"{SHARED}, looking for speech included",
     "by-hand-tiny": "both are held up by one engine, on cores that it shares with either side",
-    "by-hand-audio": "both are held up by one engine; ours looks for speech besides",
+    "by-hand-audio": "both are held up by one engine; ours looks for speech, and asks each token's odds",
     "cpu-image": "vLLM's front end, in the engine's host, takes most of 7 ms a picture, and the start of "
     "Ray, its workers and vLLM's imports 25 s once",
     "cpu-segment": "vLLM's front end, which makes the spectrogram, is in the engine's host, and decoding and "
-    "resampling half a minute takes 40 ms with the bare libraries too",
+    "resampling half a minute is most of expand's 44 ms",
     "daft": "both are held up by the one server",
 }
