@@ -147,15 +147,15 @@ class Infer:
     ) -> list[dict[str, Any] | None]:
         """What the jobs return; meanwhile this worker says that it stirs, and hears whether the run ends."""
         self._tables += 1
-        if self._listening is None:
+        if self._listening is None or self._listening.done():  # done: the meter did not answer once
             self._listening = asyncio.create_task(self._listen())
         try:
             return await asyncio.gather(*jobs)
         finally:
             self._tables -= 1
-            if not self._tables:
+            if not self._tables and self._listening is not None:
                 self._listening.cancel()
-                self._listening = None
+                self._listening = None  # not waited for, and the next table may come before it has ended
 
     async def _listen(self) -> None:
         while True:
