@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
+NODES_LOST = 2
+"""Nodes that may go with something in hand before it is suspected of that. A spot instance goes without
+anybody's fault, and some hundred requests with it; what takes a whole machine down does so every time."""
+
 
 class JournalActor:
     """Holds what is in hand on any node; memory for that alone."""
 
     def __init__(self) -> None:
-        self._in_hand: Counter[str] = Counter()
+        self._in_hand: defaultdict[str, list[str]] = defaultdict(list)
 
-    def begin(self, key: str) -> int:
-        """See `workers.journal.Journal`."""
-        self._in_hand[key] += 1
-        return self._in_hand[key] - 1
+    def begin(self, key: str, node: str) -> int:
+        """See `workers.journal.Journal`; `node` is the id of the worker's."""
+        before = self._in_hand[key]
+        died = len(before)
+        if before:
+            alive = _alive()
+            died -= min(NODES_LOST, sum(other not in alive for other in before))
+        before.append(node)
+        return died
 
     def end(self, key: str) -> None:
         """See `workers.journal.Journal`."""
@@ -36,9 +45,17 @@ class JournalHandle:
         """See `workers.journal.Journal`."""
         import ray
 
-        before: int = ray.get(self.actor.begin.remote(key))
-        return before
+        node = ray.get_runtime_context().get_node_id()
+        died: int = ray.get(self.actor.begin.remote(key, node))
+        return died
 
     def end(self, key: str) -> None:
         """See `workers.journal.Journal`."""
         self.actor.end.remote(key)
+
+
+def _alive() -> set[str]:
+    """Ids of the nodes that there are."""
+    import ray
+
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}

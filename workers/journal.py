@@ -13,7 +13,8 @@ class Journal(Protocol):
     """Where a worker says what it takes in hand. Ray runs the work of a dead worker again, without end."""
 
     def begin(self, key: str) -> int:
-        """Take something in hand; how often that was said before without an end."""
+        """Take something in hand; how many workers that said so before may have died of it; one whose
+        whole machine went did not, unless that happens again and again."""
         ...
 
     def end(self, key: str) -> None:
