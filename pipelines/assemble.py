@@ -6,11 +6,13 @@ in: mostly one or two, since a document's parts leave the engines together.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.holdings import numbered
 from pipelines.ledger import completeness
 from pipelines.runs import ids_of, names_of
 from pipelines.sweep import doubles, remove_rows
@@ -130,16 +132,14 @@ def _read(
 
 
 def _rows_there(plan: Plan) -> tuple[pa.Table, list[ObjectInfo]]:
-    """KEYS of `documents/`, with `file` and `row`, and the files."""
-    import numpy as np
-
+    """KEYS of `documents/`, of the run's shard, with `file` and `row`; and the files."""
     fields = [documents_schema(None).field(name).with_nullable(True) for name in KEYS]
     tables = [pa.schema([*fields, ("file", pa.int32()), ("row", pa.int64())]).empty_table()]
     files: list[ObjectInfo] = []
-    for part in read_parts(plan.output, plan.job.storage, FOLDER, KEYS):
+    mine = partial(numbered, shard=plan.selection.shard)
+    for part in read_parts(plan.output, plan.job.storage, FOLDER, KEYS, mine):
         rows = part.rows.append_column("file", pa.repeat(pa.scalar(len(files), pa.int32()), len(part.rows)))
-        rows = rows.append_column("row", pa.array(np.arange(len(rows))))
-        tables.append(rows.cast(tables[0].schema))
+        tables.append(rows.select(tables[0].column_names).cast(tables[0].schema))
         files.append(part.info)
     return pa.concat_tables(tables), files
 

@@ -7,8 +7,9 @@ sweep what has had its day, the audit what became of each document.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,11 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from pipelines.runs import encoded, joined, names_of, runs_of
 from schemas.errors import ObjectChanged, ObjectMissing
+from schemas.shard import Shard
 from workers.sinks.reading import read_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pipelines.plan import Plan
     from workers.storage import ObjectInfo
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 Ingredients = Mapping[str, str]
 
 ATTEMPTS = 8
+
+ROWS_AT_ONCE = 4_000_000
+"""Records and errors that the end of a run looks at together: 8 GB at 1,950 bytes a row, at its peak."""
 
 ANSWERS = pa.schema(
     [
@@ -130,8 +135,32 @@ def settled_down() -> Retrying:
     )
 
 
+def slices(plan: Plan, listed: pa.Table) -> Iterator[tuple[Plan, pa.Table]]:
+    """The run as so many shares of its documents that none has more rows in the output than fit in memory,
+    each with its part of the list. A document's fate hangs on no other's.
+
+    Raises:
+        GemstreamError: the output cannot be read.
+    """
+    shard = plan.selection.shard or Shard(index=1, count=1)
+    rows = settled_down()(rows_there, plan)
+    for share in shard.split(math.ceil(rows / (ROWS_AT_ONCE * shard.count)) or 1):
+        selection = plan.selection.model_copy(update={"shard": share})
+        yield replace(plan, selection=selection), _of_shard(listed, share)
+
+
+def rows_there(plan: Plan) -> int:
+    """Records and errors of the tasks that this job asks; read from the footers."""
+    folders = [f"records/task={task}" for task in plan.fingerprints]
+    return sum(
+        part.count
+        for folder in (*folders, "errors")
+        for part in read_parts(plan.output, plan.job.storage, folder, ())
+    )
+
+
 def read_holdings(plan: Plan) -> Holdings:
-    """Read the key columns of the tasks that this job asks, and of what failed.
+    """Read the key columns of the tasks that this job asks, and of what failed: of the run's shard.
 
     Raises:
         JobError: a file there is not of Gemstream's making.
@@ -150,13 +179,15 @@ def _read(plan: Plan) -> Holdings:
     made_of: dict[str, Ingredients] = {}
     answers, errors = [ANSWERS.empty_table()], [ERRORS.empty_table()]
     columns = [name for name in ANSWERS.names if name not in _OURS]
+    mine = partial(numbered, shard=plan.selection.shard)
     for task, asked in plan.fingerprints.items():
-        for part in read_parts(plan.output, plan.job.storage, f"records/task={task}", columns):
+        folder = f"records/task={task}"
+        for part in read_parts(plan.output, plan.job.storage, folder, columns, mine):
             made_of |= _made_of(part.facts)
             answers.append(_keyed(_judged(part.rows, task, asked), len(files), ANSWERS))
             files.append(part.info)
     columns = [name for name in ERRORS.names if name not in _OURS - {"task"}]
-    for part in read_parts(plan.output, plan.job.storage, "errors", columns):
+    for part in read_parts(plan.output, plan.job.storage, "errors", columns, mine):
         errors.append(_keyed(part.rows, len(files), ERRORS))
         files.append(part.info)
     return Holdings(
@@ -170,16 +201,17 @@ def _read(plan: Plan) -> Holdings:
 
 def _read_standing(plan: Plan) -> Standing:
     made_of: dict[str, Ingredients] = {}
-    runs, faults = [], [FAULTS.empty_table()]
+    runs, faults, shard = [], [FAULTS.empty_table()], plan.selection.shard
     columns = ["document_id", "version", "part_kind", "fingerprint", "part_index", "parts_total"]
     for task, asked in plan.fingerprints.items():
         folder = f"records/task={task}"
-        condensed = partial(_runs_of, task=task, asked=asked)
+        condensed = partial(_runs_of, task=task, asked=asked, shard=shard)
         for part in read_parts(plan.output, plan.job.storage, folder, columns, condensed, columns[:4]):
             made_of |= _made_of(part.facts)
             runs.append(part.rows)
     columns = ["document_id", "version", "category"]
-    for part in read_parts(plan.output, plan.job.storage, "errors", columns, _faults_of, columns):
+    condensed = partial(_faults_of, shard=shard)
+    for part in read_parts(plan.output, plan.job.storage, "errors", columns, condensed, columns):
         faults.append(part.rows)
     return Standing(
         runs=joined(runs), faults=pa.concat_tables(faults), filtered=_filtered(plan), made_of=made_of
@@ -189,7 +221,7 @@ def _read_standing(plan: Plan) -> Standing:
 def _filtered(plan: Plan) -> pa.Array:
     columns = ["document_id", "version"]
     names = [
-        names_of(part.rows).combine_chunks()
+        names_of(_of_shard(part.rows, plan.selection.shard)).combine_chunks()
         for part in read_parts(plan.output, plan.job.storage, "_runs", columns)
     ]
     return pa.concat_arrays([*names, pa.array([], pa.string())]).unique()
@@ -205,19 +237,34 @@ def _judged(rows: pa.Table, task: str, asked: Sequence[str]) -> pa.Table:
     return rows.append_column("current", pc.is_in(rows["fingerprint"], pa.array(asked)))
 
 
-def _runs_of(rows: pa.Table, task: str, asked: Sequence[str]) -> pa.Table:
-    return _judged(runs_of(rows), task, asked)
+def _runs_of(rows: pa.Table, task: str, asked: Sequence[str], shard: Shard | None) -> pa.Table:
+    return _judged(runs_of(_of_shard(rows, shard)), task, asked)
 
 
-def _faults_of(errors: pa.Table) -> pa.Table:
+def _faults_of(errors: pa.Table, shard: Shard | None = None) -> pa.Table:
     columns = ["document_id", "version", "category"]
-    found = encoded(errors.select(columns)).group_by(columns, use_threads=False).aggregate([])
+    mine = encoded(_of_shard(errors, shard).select(columns))
+    found = mine.group_by(columns, use_threads=False).aggregate([])
     return pa.table({"name": names_of(found), "category": found["category"]}).cast(FAULTS)
 
 
-def _keyed(rows: pa.Table, file: int, schema: pa.Schema) -> pa.Table:
+def numbered(rows: pa.Table, shard: Shard | None) -> pa.Table:
+    """A file's rows of a shard, each with its place in the file."""
     import numpy as np
 
+    return _of_shard(rows.append_column("row", pa.array(np.arange(len(rows)))), shard)
+
+
+def _keyed(rows: pa.Table, file: int, schema: pa.Schema) -> pa.Table:
     rows = rows.append_column("file", pa.repeat(pa.scalar(file, pa.int32()), len(rows)))
-    rows = rows.append_column("row", pa.array(np.arange(len(rows))))
     return rows.append_column("name", names_of(rows)).select(schema.names).cast(schema)
+
+
+def _of_shard(rows: pa.Table, shard: Shard | None) -> pa.Table:
+    """The rows about documents of that shard. Of a document's many rows one is looked at."""
+    if shard is None or shard.count == 1:
+        return rows
+    ids = rows["document_id"].combine_chunks()
+    ids = ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()
+    held = pa.array(shard.holds(ids.dictionary.to_pylist()), pa.bool_())
+    return rows.filter(pc.take(held, ids.indices))

@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from rich.console import Console
 
-from pipelines.assemble import assemble
-from pipelines.audit import Audit, audit
 from pipelines.choice import memory_of_cluster, settle_models
 from pipelines.cluster import cluster, here, unwrapped
 from pipelines.expectation import read_seen
-from pipelines.feed import close_list, read_list
-from pipelines.holdings import read_holdings, settled_down
+from pipelines.feed import read_list
 from pipelines.interrupt import Interrupt, interrupted_anywhere, interrupts
 from pipelines.lease import Lease
 from pipelines.occupancy import refuse_foreign_output
@@ -26,8 +23,8 @@ from pipelines.plan import Plan, make_plan
 from pipelines.progress import Progress
 from pipelines.reckoning import reckon
 from pipelines.report import Counts, FaultCounts, RunReport, TaskCounts, TextLayerCounts
+from pipelines.settle import settle
 from pipelines.sources import open_source
-from pipelines.sweep import sweep
 from pipelines.tally import Tally
 from pipelines.verdict import Bottleneck, Timeline, judge
 from pipelines.whole import due
@@ -36,10 +33,10 @@ from workers.storage.factory import join, open_storage
 from workers.tally import TOKENS
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     import ray
     from ray.actor import ActorHandle
 
+    from pipelines.audit import Audit
     from pipelines.feed import Listed
     from pipelines.publish import Published, Publisher
     from pipelines.reckoning import Reckoning
@@ -255,22 +252,6 @@ class Drain:
         if time.monotonic() >= self._until:
             self._publisher.stop()
         return begins
-
-
-def settle(plan: Plan, listed: pa.Table) -> Audit:
-    """What is done once everything is written: say what became of each document, sweep, assemble."""
-    found = settled_down()(_settle, plan, listed)
-    close_list(plan)
-    return found
-
-
-def _settle(plan: Plan, listed: pa.Table) -> Audit:
-    holdings = read_holdings(plan)
-    found = audit(plan, holdings, listed)
-    if sweep(plan, holdings, listed, found.settled["document_id"].combine_chunks()):
-        holdings = read_holdings(plan)
-    assemble(plan, holdings, listed, found.settled)
-    return found
 
 
 def _report(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.holdings import read_holdings, settled_down
+from pipelines.holdings import read_holdings, slices
 from pipelines.runs import names_of
 from schemas.rows import IDENTITY, PARTS, Shown, records_schema, with_attributes
 from workers.condense import BETWEEN
@@ -64,13 +64,14 @@ def due(plan: Plan, listed: pa.Table) -> dict[str, list[Group]]:
     """
     if not any(lane.wholes for lane in plan.lanes):
         return {}
-    holdings: Holdings = settled_down()(read_holdings, plan)
     work = listed.filter(pc.invert(listed["skipped"]))
     found: defaultdict[str, list[Group]] = defaultdict(list)
-    for lane in plan.lanes:
-        for ask in lane.wholes:
-            of_parts = next(other.fingerprint for other in lane.asks if other.task == ask.task)
-            found[lane.pool] += _groups(plan, holdings, work, ask, of_parts)
+    for share, documents in slices(plan, work):
+        holdings = read_holdings(share)
+        for lane in plan.lanes:
+            for ask in lane.wholes:
+                of_parts = next(other.fingerprint for other in lane.asks if other.task == ask.task)
+                found[lane.pool] += _groups(plan, holdings, documents, ask, of_parts)
     return {pool: groups for pool, groups in found.items() if groups}
 
 

@@ -61,3 +61,9 @@ class Shard(BaseModel):
         alike, and no run has to know of the others.
         """
         return [int(name[:8], 16) % self.count == self.index - 1 for name in document_ids]
+
+    def split(self, shares: int) -> list[Shard]:
+        """This one as so many smaller ones, which hold the same documents between them."""
+        return [
+            Shard(index=self.index + share * self.count, count=self.count * shares) for share in range(shares)
+        ]

@@ -28,11 +28,13 @@ FILES_AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class PartFile:
-    """Some columns of one part file, and what its footer says of the job that wrote it."""
+    """Some columns of one part file, and what its footer says: of the job that wrote it, and how many rows
+    there are (of a table without columns, Arrow does not know)."""
 
     info: ObjectInfo
     rows: pa.Table
     facts: dict[str, Any]
+    count: int
 
 
 def read_columns(
@@ -119,4 +121,4 @@ def read_part(
         )
     rows = file.read(columns=columns, use_threads=False).select(columns).replace_schema_metadata()
     facts = json.loads((file.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
-    return PartFile(info, rows, facts)
+    return PartFile(info, rows, facts, file.metadata.num_rows)

@@ -1,0 +1,79 @@
+"""The end of a run goes share by share over its documents, and comes to the same as all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy.demo.documents import EXAMPLES
+from pipelines import holdings
+from schemas.ids import document_id
+from schemas.job import JobSpec
+from schemas.shard import Shard
+from tests.fixtures.runs import RunJob
+
+
+@given(st.lists(st.text(), max_size=20), st.integers(1, 8), st.integers(1, 8))
+def test_the_shares_of_a_shard_hold_its_documents_between_them(
+    uris: list[str], count: int, shares: int
+) -> None:
+    ids = [document_id(uri) for uri in uris]
+    for index in range(1, count + 1):
+        whole = Shard(index=index, count=count)
+        held = [share.holds(ids) for share in whole.split(shares)]
+        assert [sum(each) for each in zip(*held, strict=True)] == [int(each) for each in whole.holds(ids)]
+
+
+def rows(output: str, folder: str, *columns: str) -> list[dict[str, Any]]:
+    """Of all files there, in the order of the columns before `texts`, which has none."""
+    files = [str(file) for file in Path(output.removeprefix("file://"), folder).rglob("part-*.parquet")]
+    table: pa.Table = ds.dataset(files, partitioning="hive").to_table(columns=list(columns))
+    return table.sort_by([(name, "ascending") for name in columns if name != "texts"]).to_pylist()
+
+
+def said(output: str) -> list[list[dict[str, Any]]]:
+    """Records, errors and documents, without what differs from run to run."""
+    return [
+        rows(output, "records", "uri", "task", "part_index", "text"),
+        rows(output, "errors", "uri", "category"),
+        rows(output, "documents", "uri", "status", "parts_total", "answers", "texts"),
+    ]
+
+
+def test_share_by_share_comes_to_the_same_as_at_once(
+    run_job: RunJob,
+    fault_job: Callable[..., JobSpec],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def job(output: str, prompt: str) -> JobSpec:
+        # A question about each part, and one about each whole document over the answers to it.
+        tasks = [{"task": "ocr", "prompt": prompt}, "summarize"]
+        folders = [str(EXAMPLES / name) for name in ("pdf", "broken")]
+        return fault_job(input=folders, output=str(tmp_path / output), tasks=tasks)
+
+    asked: list[int] = []
+    split = Shard.split
+
+    def counted(shard: Shard, shares: int) -> list[Shard]:
+        asked.append(shares)
+        return split(shard, shares)
+
+    monkeypatch.setattr(Shard, "split", counted)
+    at_once = run_job(job("at-once", "Read it aloud."))
+    assert set(asked) == {1}
+    monkeypatch.setattr(holdings, "ROWS_AT_ONCE", 7)
+    shared = [run_job(job("shared", prompt)) for prompt in ("Read it.", "Read it aloud.")]
+    assert max(asked) > 5
+    assert [report.counts for report in shared] == [at_once.counts] * 2
+    assert [report.unsettled for report in shared] == [(), ()]
+    assert said(shared[1].output) == said(at_once.output)
+    # The first prompt's answers were swept, in whichever file they lay.
+    assert len(rows(shared[1].output, "records", "fingerprint", "uri")) == len(said(at_once.output)[0])
