@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -158,6 +159,7 @@ class Stream:
         self.progress = Progress(console)
         self.timelines = {lane.pool: Timeline(lane.pool) for lane in plan.lanes}
         self._began = time.monotonic()
+        self._looked = -math.inf
         self.tally = Tally()
         self.files = self.written = self.record_bytes = 0
         self.stopped: str | None = None
@@ -190,8 +192,9 @@ class Stream:
                 if drain.begins():
                     console.print(f"{drain.signal}: no new work, {seconds:g} s for what is in flight")
                     ray.get([self._feed.stop.remote(), self._meter.drain.remote()])
-                if self._look_around():
+                if time.monotonic() - self._looked >= TICK_SECONDS and self._look_around():
                     publisher.stop()
+            self._look_around()
             if drain.signal:
                 raise Interrupted(
                     f"{drain.signal} ended the run, {self.written} rows are written; run the same command "
@@ -206,9 +209,11 @@ class Stream:
         self.record_bytes += sum(receipt.bytes for receipt in group.receipts if receipt.task)
 
     def _look_around(self) -> bool:
-        """Show how far it is; whether too much has failed for it to go on."""
+        """Show how far it is; whether too much has failed for it to go on. Not for each block that arrives:
+        it takes the driver 0.9 ms, beside 4.9 for all else that a block costs there."""
         import ray
 
+        self._looked = time.monotonic()
         listed: Listed
         listed, counts, times = ray.get(
             [self._feed.progress.remote(), self._meter.read.remote(), self._meter.times.remote()]

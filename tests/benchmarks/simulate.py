@@ -18,10 +18,11 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.holdings import ROWS_AT_ONCE
 from schemas.rates import Rates, find_rates
 from tests.benchmarks import traffic
 from tests.benchmarks.costs import MEASURED, Costs
-from tests.benchmarks.lake import MENDED, Cluster, Graph, Lake
+from tests.benchmarks.lake import Cluster, Graph, Lake
 from tests.benchmarks.stations import Pace
 from tests.benchmarks.traffic import Run
 
@@ -204,7 +205,10 @@ def lake_table(found: list[Scale], costs: Costs, pages: float, shards: int, clus
     for scale in found:
         rows = min(traffic.SINK_ROWS, scale.pages_per_second * traffic.SINK_SECONDS)
         files = pages / rows
-        read = costs.settle_read_seconds * pages + files * FILE_GETS * 0.05 / FILES_AT_ONCE
+        # Once to count, then once for each share of the documents.
+        passes = math.ceil(pages / ROWS_AT_ONCE)
+        read = passes * costs.settle_read_seconds * pages
+        read += (1 + passes) * files * FILE_GETS * 0.05 / FILES_AT_ONCE
         assembled = costs.assemble_seconds * pages / (cluster.cpus * scale.engines)
         settled = read + costs.settle_seconds * pages + assembled
         shown.add_row(
@@ -213,7 +217,7 @@ def lake_table(found: list[Scale], costs: Costs, pages: float, shards: int, clus
             f"{rows:,.0f}",
             f"{files:,.0f}",
             f"{costs.ledger_bytes * pages / 1e9:,.0f}",
-            f"{costs.settle_bytes * pages / 1e9:,.0f}",
+            f"{costs.settle_bytes * min(pages, ROWS_AT_ONCE) / 1e9:,.0f}",
             f"{read / 3_600:.1f}",
             f"{settled / 3_600:.1f}",
         )
@@ -226,7 +230,6 @@ def main(
     model: Annotated[str, typer.Option(help="Of the rates.")] = MODEL,
     costs: Annotated[Path | None, typer.Option(help="Of `python -m tests.benchmarks.costs`.")] = None,
     engines: Annotated[list[int] | None, typer.Option(help="How many, run by run.")] = None,
-    mended: Annotated[bool, typer.Option(help="With what `Graph` says mended.")] = False,
     at_once: Annotated[int | None, typer.Option(help="Blocks in work in an engine.")] = None,
     pages_mean: Annotated[float, typer.Option(help="Pages a document.")] = Lake.pages_mean,
     lake_pages: Annotated[float, typer.Option(help="Of the whole lake.")] = 1e8,
@@ -245,8 +248,7 @@ def main(
         raise typer.BadParameter(f"{model!r} is not in the rates, which have {known}", param_hint="--model")
     spent = MEASURED if costs is None else Costs(**json.loads(costs.read_text()))
     lake = Lake(pages_mean=pages_mean)
-    graph = MENDED if mended else Graph()
-    graph = replace(graph, at_once=at_once or graph.at_once)
+    graph = replace(Graph(), at_once=at_once or Graph.at_once)
     found = series(chosen, model, lake, spent, engines=engines or ENGINES, graph=graph, seed=seed)
     cluster = cluster_of(chosen, model, lake, 1, graph)
     each = found[0].pages_per_second / found[0].engines

@@ -54,7 +54,6 @@ class Block:
     """Pages that travel together: each is one of a document, and has an answer of so many tokens."""
 
     pages: list[tuple[Document, int]]
-    suspect: bool = False
     left: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -87,8 +86,7 @@ class Pace:
 class Engine:
     """One engine and the actor around it: `at_once` blocks are in work, their parts share its steps.
 
-    A block is done with its last answer. Blocks that were in work when a worker died are suspects: each of
-    their parts is asked with nothing else in the engine, as `Supervisor` does.
+    A block is done with its last answer.
     """
 
     def __init__(
@@ -107,7 +105,6 @@ class Engine:
     def _clear(self) -> None:
         self.working: set[Block] = set()
         self._waiting: deque[tuple[int, Block]] = deque()
-        self._alone: deque[tuple[int, Block]] = deque()
         self._decoding: list[tuple[float, int, Block]] = []
         self._steps = 0.0
 
@@ -117,8 +114,8 @@ class Engine:
         self._begin()
 
     def lose(self, back: float) -> list[Block]:
-        """Its node dies and is back after so many seconds; the blocks it had, those in work as suspects."""
-        begun = [Block(block.pages, suspect=True) for block in self.working]
+        """Its node dies and is back after so many seconds; the blocks it had, for others to do anew."""
+        begun = [Block(block.pages) for block in self.working]
         lost = [*begun, *self._queue]
         self._queue.clear()
         self._clear()
@@ -130,8 +127,7 @@ class Engine:
         while self._queue and len(self.working) < self._at_once:
             block = self._queue.popleft()
             self.working.add(block)
-            rows = self._alone if block.suspect else self._waiting
-            rows.extend((tokens, block) for _, tokens in block.pages)
+            self._waiting.extend((tokens, block) for _, tokens in block.pages)
         if not self._news.triggered:
             self._news.succeed()
 
@@ -144,17 +140,13 @@ class Engine:
 
     def _turn(self) -> Any:
         free = self._pace.places - len(self._decoding)
-        if self._alone and not self._decoding:
-            tokens, block = self._alone.popleft()
-            yield self._env.timeout(self._pace.prefill_seconds + tokens * self._pace.step(1))
-            self._answered(block)
-        elif self._waiting and free and not self._alone:
+        if self._waiting and free:
             taken = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
             yield self._env.timeout(len(taken) * self._pace.prefill_seconds)
             for tokens, block in taken:
                 heapq.heappush(self._decoding, (self._steps + tokens, next(self._order), block))
         elif self._decoding:
-            yield from self._decode(interruptible=free > 0 and not self._alone)
+            yield from self._decode(interruptible=free > 0)
         else:
             yield self._heard()
 

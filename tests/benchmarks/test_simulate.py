@@ -107,10 +107,9 @@ def test_an_engine_takes_the_time_that_a_sum_says() -> None:
     assert answered([[100] * 5]) == pytest.approx([5 * 0.5 + 100 * 0.08 + 100 * PACE.step(1)])
 
 
-def test_what_was_in_work_at_a_loss_is_asked_again_alone() -> None:
+def test_what_was_in_work_at_a_loss_is_asked_anew() -> None:
     back = 3.0 + 5 + PACE.start_seconds
-    alone = 0.5 + 100 * PACE.step(1)
-    assert answered([[100] * 3], lost_at=3.0) == pytest.approx([back + 3 * alone])
+    assert answered([[100] * 3], lost_at=3.0) == pytest.approx([back + 3 * 0.5 + 100 * PACE.step(3)])
 
 
 def test_full_engines_give_what_their_pace_allows() -> None:

@@ -259,7 +259,7 @@ class Run:
                 yield self._meter.take(LISTEN_CALLS * askers * self.costs.meter_call)
 
     def _lose(self, engine: Engine) -> Any:
-        """The node of an engine dies now and then; its blocks go to others, those in work as suspects."""
+        """The node of an engine dies now and then; its blocks go to others."""
         cluster = self.cluster
         while cluster.losses_per_hour:
             yield self.env.timeout(self._rng.expovariate(cluster.losses_per_hour / 3_600))
