@@ -68,15 +68,30 @@ def main(
     repetitions: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 3,
     scale: Annotated[float, typer.Option(min=0.001, help="Of the inputs.")] = 1.0,
     save: Annotated[Path | None, typer.Option(help="Where the figures go, as JSON.")] = None,
+    documents: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            exists=True,
+            file_okay=False,
+            help=f"A folder of yours, instead of what is generated: for {', '.join(expanding.OPENS)}.",
+        ),
+    ] = None,
 ) -> None:
     """Measure us against the bare libraries, in turns."""
-    unknown = [name for name in only or () if name not in PAIRS]
+    pairs = PAIRS
+    if documents is not None:
+        pairs = {
+            name: (expanding.__name__, expanding.named(expanding.PAIRS[name], documents))
+            for name in expanding.OPENS
+        }
+    unknown = [name for name in only or () if name not in pairs]
     if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(PAIRS)}", param_hint="--only")
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(pairs)}", param_hint="--only")
     results: list[Result] = []
     failed = False
-    for name in only or PAIRS:
-        module, pair = PAIRS[name]
+    for name in only or pairs:
+        module, pair = pairs[name]
         missing = pair.missing(module)
         if missing is not None:
             typer.echo(f"{name}: not measured. {missing}", err=True)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import io
 import random
+import shutil
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +63,50 @@ def _recordings(folder: Path, scale: float) -> None:
         swell = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * np.arange(len(loud)) / rate)
         sound = rng.standard_normal(len(loud)) * loud * swell * 0.1
         soundfile.write(folder / f"{number:04d}.flac", np.stack([sound, sound], 1), rate)
+
+
+def _opens_pdf(path: Path) -> bool:
+    import pymupdf
+
+    with pymupdf.open(path) as document:
+        return document.is_pdf and not document.needs_pass and len(document) > 0
+
+
+def _opens_picture(path: Path) -> bool:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        picture.load()
+        return getattr(picture, "n_frames", 1) == 1
+
+
+def _opens_sound(path: Path) -> bool:
+    import soundfile
+
+    return bool(soundfile.info(path).frames)
+
+
+OPENS = {"pages": _opens_pdf, "photos": _opens_picture, "recordings": _opens_sound}
+"""Whether the library of a pair's bare loop can do anything with a file, by the pair."""
+
+UNITS = {"pages": "page", "photos": "picture", "recordings": "recording"}
+
+
+def named(pair: Pair, source: Path) -> Pair:
+    """A pair over the files below a folder that somebody names: those that its bare library opens, which has
+    no row for one that it does not."""
+
+    def gather(folder: Path, scale: float) -> None:
+        for number, path in enumerate(sorted(path for path in source.rglob("*") if path.is_file())):
+            # What such a library raises is a matter of the file.
+            with suppress(Exception):
+                if OPENS[pair.name](path):
+                    # No link: ours does not follow one out of its input.
+                    shutil.copyfile(path, folder / f"{number:06d}{path.suffix}")
+        if not any(folder.iterdir()):
+            raise RuntimeError(f"none of the files under {source} opens for it")
+
+    return replace(pair, inputs=gather, unit=UNITS[pair.name])
 
 
 def _documents(folder: Path) -> pa.Table:
@@ -126,7 +173,7 @@ def _bare_photos(folder: Path) -> tuple[int, float]:
         count = 0
         for path in sorted(folder.iterdir()):
             with Image.open(path) as picture:
-                scale = SIDE / max(picture.size)
+                scale = min(1.0, SIDE / max(picture.size))
                 size = (round(picture.width * scale), round(picture.height * scale))
                 # Of the fitted size, not the square, for which it would stop one halving early.
                 picture.draft("RGB", size)

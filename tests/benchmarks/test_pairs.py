@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from deploy.demo.documents import EXAMPLES
+from tests.benchmarks import expanding
 from tests.benchmarks.__main__ import PAIRS, explained, table
+from tests.benchmarks.expanding import named
 from tests.benchmarks.pair import Pair, Result, Run
 
 
@@ -16,6 +19,26 @@ def test_both_sides_do_the_same_work(name: str, tmp_path: Path) -> None:
     [result] = pair.results(module, tmp_path, repetitions=1, scale=0.02)
     assert result.ours[0].units == result.bare[0].units > 0
     assert result.ours[0].seconds > 0 and result.bare[0].seconds > 0
+
+
+def test_a_folder_of_ones_own_is_measured_as_far_as_the_bare_library_opens_it(tmp_path: Path) -> None:
+    # Of the examples one is password-protected and one cut short.
+    made = tmp_path / "made"
+    made.mkdir()
+    pair = named(expanding.PAIRS["pages"], EXAMPLES)
+    [result] = pair.results(expanding.__name__, made, repetitions=1, scale=1.0)
+    assert {path.suffix for path in made.iterdir()} == {".pdf"}
+    locked = (EXAMPLES / "pdf" / "locked.pdf").read_bytes()
+    assert locked not in [path.read_bytes() for path in made.iterdir()]
+    assert result.ours[0].units == result.bare[0].units >= len(list(made.iterdir()))
+
+
+def test_a_folder_in_which_nothing_opens_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(b"not one")
+    made = tmp_path / "made"
+    made.mkdir()
+    with pytest.raises(RuntimeError, match="opens for it"):
+        list(named(expanding.PAIRS["pages"], tmp_path).results(expanding.__name__, made, 1, 1.0))
 
 
 def test_a_ratio_is_that_of_the_rates_and_a_missed_target_is_told() -> None:
