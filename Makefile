@@ -62,7 +62,7 @@ format: env ## Put the code in the house's format
 	@$(RUN) $(BIN)/ruff check --fix .
 	@$(RUN) $(BIN)/ruff format .
 
-lock: env ## Resolve the versions of pyproject.toml anew into deploy/environment/cpu.lock
+lock: env ## Resolve the versions of pyproject.toml anew into the lock files
 	@$(BIN)/python deploy/environment/lock.py
 
 checkpoints: env ## Train the demo's two checkpoints from nothing; a stopped run goes on

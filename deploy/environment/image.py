@@ -58,7 +58,8 @@ class ImageEnvironment(Environment):
         self._make_venv()
         if self._kind.first:
             self._install_torch()
-        self.pip("install", "--no-deps", "--require-hashes", "-r", str(self._kind.lock))
+        wheels = ("--no-deps", "--require-hashes", "--only-binary", ":all:")
+        self.pip("install", *wheels, "-r", str(self._kind.lock))
         self._ensure_imports(self._kind.imports)
 
 

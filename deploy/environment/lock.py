@@ -31,7 +31,8 @@ FOLDER = Path(__file__).parent.relative_to(ROOT)
 LOCK = FOLDER / "cpu.lock"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 NOT_LOCKED = ("torch", "torchvision")
-LINUX = "x86_64-manylinux_2_28"
+LINUX = "x86_64-manylinux_2_36"
+"""Debian 12, on which images stand."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Lock:
             *(argument for place in find_links if self.left_out for argument in ("--find-links", place)),
             *(("--python-platform", self.platform) if self.platform else ()),
             *("--python-version", "3.11"),
+            *(
+                "--only-binary",
+                ":all:",
+            ),  # nothing is compiled, nor any set-up script run, where it is installed
             "--generate-hashes",
             "--no-header",
             "--quiet",

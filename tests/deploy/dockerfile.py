@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,35 @@ def lineage(stages: dict[str, Stage], name: str) -> list[Stage]:
     """A stage and those that it is made from, the first one first."""
     stage = stages.get(name)
     return [] if stage is None else [*lineage(stages, stage.base), stage]
+
+
+def lay_out(line: list[Stage], root: Path) -> Path:
+    """What the COPY instructions of a stage, and of those that it is made from, bring from a checkout.
+
+    Args:
+        line: the stages, the first one first.
+        root: stands for the image's root.
+
+    Returns:
+        The folder that commands run in.
+    """
+    here, seen = root, context()
+    for keyword, text in (instruction for stage in line for instruction in stage.instructions):
+        if keyword == "WORKDIR":
+            here = root / text.lstrip("/")
+        if keyword != "COPY" or text.startswith("--from"):
+            continue
+        *sources, target = text.split()
+        place = root / target.lstrip("/") if target.startswith("/") else here / target
+        for source in sources:
+            below = [path for path in seen if path == source or path.startswith(f"{source}/")]
+            assert below, f"COPY {source}: a build does not see it"
+            for path in below:
+                # A folder's content is copied, and a file into what is, or ends as, a folder.
+                inner = Path(path).relative_to(source) if path != source else Path(Path(source).name)
+                (place / inner).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / path, place / inner)
+    return here
 
 
 def packages(stage: Stage) -> set[str]:

