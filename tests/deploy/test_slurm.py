@@ -88,6 +88,19 @@ def test_an_array_with_gaps_is_refused(start: Start, tmp_path: Path) -> None:
     assert run.said == "gemstream: the array is not 0-2; say how many shards there are in all: SHARDS=16\n"
 
 
+def test_outside_an_array_it_says_so(tmp_path: Path) -> None:
+    bare = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
+    done = subprocess.run(
+        ["bash", SCRIPT, "run", "job.yaml"],
+        env=bare,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0 and "is set in array jobs alone: sbatch --array=0-15" in done.stderr
+
+
 def test_a_run_s_exit_code_is_the_task_s(start: Start, tmp_path: Path) -> None:
     run = start(0, range(2), "run", tmp_path / "none.yaml")
     assert run.wait() == 2 and "none.yaml" in run.said
