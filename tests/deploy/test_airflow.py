@@ -6,11 +6,13 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy.demo.documents import EXAMPLES
 from tests.conftest import ROOT
 
 BIN = ROOT / ".venv" / "airflow" / "bin"
@@ -111,3 +113,24 @@ def test_what_it_calls_are_commands_of_ours(airflow: Airflow) -> None:
     for name, *arguments in airflow.asked:
         exists = [str(STANDIN) if argument == CONF["job"] else argument for argument in arguments]
         commands[name].make_context(name, exists)
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(400)
+def test_it_runs_a_job_on_a_real_cluster(airflow: Airflow, tmp_path: Path) -> None:
+    """The same, by our own commands, from a Ray head on loopback."""
+    head = pytest.importorskip("tests.fixtures.head", reason="this checkout has no `gemstream submit`")
+    job = tmp_path / "job.yaml"
+    engine = {"kind": "fault", "gpus": 0}
+    source = {"input": str(EXAMPLES), "include": ["shapes/*"], "output": str(tmp_path / "out")}
+    job.write_text(json.dumps({**source, "tasks": ["ocr"], "engine": engine}))
+    program = tmp_path / "gemstream"
+    program.write_text(f'#!/bin/sh\nexec env PYTHONPATH={ROOT} {sys.executable} -m pipelines.cli "$@"\n')
+    program.chmod(0o755)
+    with head.ray_head({}) as ray:
+        airflow.environment |= {**ray.environment, "GEMSTREAM": str(program)}
+        conf = {"job": str(job), "address": ray.address, "settings": ["limits.failed_share=0.5"]}
+        facts, log = airflow.run(conf)
+    assert (facts["state"], facts["tries"]) == ("success", 1), log
+    assert facts["counts"]["ok"] == facts["counts"]["listed"] == 6
+    assert (tmp_path / "out" / "_runs" / facts["report"]["run_id"] / "report.json").exists()
