@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test soak bench check lint types format lock checkpoints clean
+.PHONY: help env demo test soak bench airflow check lint types format lock checkpoints clean
 
 # The first of these that runs: a name on the PATH may belong to a version manager that has no such Python.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do "$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
@@ -41,12 +41,19 @@ bench: env ## Us against the bare libraries and others, in turns; prints one tab
 		--target .venv/bench -r tests/benchmarks/daft.lock || true
 	@$(RUN) $(BIN)/python -m tests.benchmarks $(ARGS)
 
+# Its 128 packages want versions of ours that we do not, so it has an environment beside ours.
+airflow: env ## Airflow beside the environment (300 MB), with which `make test` tests the DAG as well
+	@test -x .venv/airflow/bin/airflow || { $(BIN)/python -m venv .venv/airflow && \
+		.venv/airflow/bin/python -m pip install --quiet --no-deps --require-hashes \
+		-r deploy/airflow/requirements.lock; }
+
 check: lint types ## Lint, formatting, types and layers
 
 lint: env
 	@$(RUN) $(BIN)/ruff check .
 	@$(RUN) $(BIN)/ruff format --check .
 	@$(RUN) $(BIN)/lint-imports --no-cache
+	@$(BIN)/hadolint deploy/Dockerfile
 
 types: env
 	@$(RUN) $(BIN)/mypy
@@ -55,7 +62,7 @@ format: env ## Put the code in the house's format
 	@$(RUN) $(BIN)/ruff check --fix .
 	@$(RUN) $(BIN)/ruff format .
 
-lock: env ## Resolve the versions of pyproject.toml anew into deploy/environment/cpu.lock
+lock: env ## Resolve the versions of pyproject.toml anew into the lock files
 	@$(BIN)/python deploy/environment/lock.py
 
 checkpoints: env ## Train the demo's two checkpoints from nothing; a stopped run goes on

@@ -122,7 +122,7 @@ def explain(output: str) -> str:
     if "No space left on device" in output:
         return "the disk is full"
     if "DO NOT MATCH THE HASHES" in output:
-        return "an index served a file whose hash is not the one in cpu.lock; try again, or run `make lock`"
+        return "an index served a file whose hash is not the one in the lock; try again, or run `make lock`"
     missing = re.search(r"No matching distribution found for (\S+)", output)
     if re.search(
         r"NewConnection|NameResolution|Max retries exceeded|ConnectTimeout|ProxyError|SSLError", output
@@ -281,7 +281,7 @@ class Environment:
         for leftover in self.site_packages.glob("~*"):  # what a stopped uninstall had moved aside
             shutil.rmtree(leftover)
 
-    def _ensure_imports(self) -> None:
+    def _ensure_imports(self, modules: Iterable[str] = IMPORTS) -> None:
         """Tries the imports that fail where pip found unfitting builds, and repairs torchvision's."""
         hook = self.site_packages / HOOK.name
         failures = {} if hook.exists() else self._failing_imports(("torch", "torchvision"))
@@ -289,7 +289,7 @@ class Environment:
             _say("torchvision's compiled part does not load here; declaring what it lacks")
             shutil.copyfile(HOOK, hook)
             hook.with_suffix(".pth").write_text(f"import {HOOK.stem}\n")
-        failures = self._failing_imports(IMPORTS)
+        failures = self._failing_imports(modules)
         if failures:
             name, reason = next(iter(failures.items()))
             raise BuildError(f"`import {name}` fails in the new environment: {reason}; see {self.log}")
