@@ -32,8 +32,9 @@ Ingredients = Mapping[str, str]
 
 ATTEMPTS = 8
 
-ROWS_AT_ONCE = 4_000_000
-"""Records and errors that the end of a run looks at together: 8 GB at 1,950 bytes a row, at its peak."""
+ROWS_AT_ONCE = 8_000_000
+"""Records and errors that the end of a run looks at together: 16 GB at 1,950 bytes a row, at its peak. Fewer
+would be more passes over the same files, of 0.3 us a row and what their requests take."""
 
 ANSWERS = pa.schema(
     [
