@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo test soak bench airflow check lint types format lock checkpoints clean
+.PHONY: help env programs demo test suite soak bench airflow check lint types format lock checkpoints clean
 
 # The first of these that runs: a name on the PATH may belong to a version manager that has no such Python.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do "$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
@@ -25,10 +25,20 @@ env: ## Build or mend .venv (4.5 GB, some minutes the first time, instant after 
 		'"$(PYTHON)" is none; install python3.11, or say where it is: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@"$(PYTHON)" deploy/environment/build.py
 
+# Of Debian; as root. Without an index its lists are fetched first.
+programs: ## Install Chromium and Prometheus, which some tests drive; those are skipped without
+	@command -v chromium > /dev/null && command -v prometheus > /dev/null && exit 0; export DEBIAN_FRONTEND=noninteractive; \
+		install() { apt-get install --yes -qq --no-install-recommends chromium prometheus > /dev/null; }; \
+		install 2> /dev/null || { apt-get update -qq && install; }
+
 demo: env ## Run the main job over the example documents, from and to a real S3 server
 	@$(RUN) $(BIN)/python -m deploy.demo
 
-test: check ## Everything: the checks, then the whole suite, real S3 and real vLLM included
+# Side by side: the checks take a minute of one core, and much of the suite is waiting.
+test: env ## Everything: the checks, and the whole suite, real S3 and real vLLM included
+	@$(MAKE) --no-print-directory --jobs 2 check suite
+
+suite: env
 	@$(RUN) $(BIN)/python -m pytest $(ARGS)
 
 soak: env ## A quarter of an hour of random faults over 20,000 documents; prints what was lost
