@@ -1,0 +1,362 @@
+"""The store, on a real one: each right by itself, every way in which it is not there, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+
+from deploy.demo.objectstore import LOOPBACK, ObjectStore, free_ports
+from pipelines.doctor import Status
+from pipelines.doctor.clock import clock
+from pipelines.doctor.examine import examine
+from pipelines.doctor.storage import storage
+from tests.chaos.proxy import Fate, proxied
+from tests.doctor.patients import patient, told
+from workers.storage import s3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BUCKET = "examined"
+
+
+@pytest.fixture
+def store(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """The server, with its credentials where the AWS chain finds them; its objects under doctor/."""
+    monkeypatch.setattr(s3, "_clients", {})
+    for name, value in object_store.environment().items():
+        monkeypatch.setenv(name, value)
+    object_store.client().put_object(Bucket=object_store.bucket, Key="doctor/in/a.pdf", Body=b"%PDF")
+    return object_store
+
+
+@pytest.fixture
+def bucket(store: ObjectStore) -> Iterator[str]:
+    """A bucket of this test's own, which `denied` may set a policy on."""
+    client = store.client()
+    client.create_bucket(Bucket=BUCKET)
+    client.put_object(Bucket=BUCKET, Key="in/a.pdf", Body=b"%PDF")
+    yield BUCKET
+    for key in keys(store, BUCKET):
+        client.delete_object(Bucket=BUCKET, Key=key)
+    client.delete_bucket(Bucket=BUCKET)
+
+
+def keys(store: ObjectStore, bucket: str, prefix: str = "") -> list[str]:
+    listed = store.client().list_objects_v2(Bucket=bucket, Prefix=prefix)
+    return [entry["Key"] for entry in listed.get("Contents", ())]
+
+
+@contextmanager
+def denied(store: ObjectStore, bucket: str, action: str, below: str = "") -> Iterator[None]:
+    """Nobody may do this there."""
+    of = f"arn:aws:s3:::{bucket}{below}"
+    statement = {"Effect": "Deny", "Principal": "*", "Action": [f"s3:{action}"], "Resource": [of]}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    store.client().put_bucket_policy(Bucket=bucket, Policy=policy)
+    try:
+        yield
+    finally:
+        store.client().delete_bucket_policy(Bucket=bucket)
+
+
+def test_a_store_that_is_well(store: ObjectStore) -> None:
+    found = told(storage(patient(input=store.url("doctor/in/"), output=store.url("doctor/out"))))
+    assert list(found) == ["list", "get", "put", "delete"]
+    assert all(line.startswith("ok: ") for line in found.values()), found
+    assert "refused" in found["put"], "the second of the two: under a condition"
+    assert keys(store, store.bucket, "doctor/out") == [], "the probe is gone"
+
+
+def test_an_output_that_others_have_written_to_stays_as_it_is(store: ObjectStore) -> None:
+    kept = "doctor/kept/_runs/20260101T000000-abcdef/job.yaml"
+    store.client().put_object(Bucket=store.bucket, Key=kept, Body=b"input: x")
+    findings = list(storage(patient(output=store.url("doctor/kept"))))
+    assert {finding.status for finding in findings} == {Status.OK}
+    assert keys(store, store.bucket, "doctor/kept") == [kept]
+
+
+DENIED = {
+    "ListBucket": ("list", "grant s3:ListBucket"),
+    "GetObject": ("get", "grant s3:GetObject"),
+    "PutObject": ("put", "grant s3:PutObject"),
+    "DeleteObject": ("delete", "grant s3:DeleteObject"),
+}
+
+
+@pytest.mark.parametrize("action", DENIED)
+def test_a_right_that_is_not_there_is_named_alone(store: ObjectStore, bucket: str, action: str) -> None:
+    with denied(store, bucket, action, "" if action == "ListBucket" else "/out/*"):
+        findings = list(storage(patient(output=f"s3://{bucket}/out")))
+    wrong = [finding for finding in findings if finding.status is Status.FAILED]
+    subject, todo = DENIED[action]
+    assert {finding.subject.partition(" ")[0] for finding in wrong} == {subject}, findings
+    assert todo in wrong[0].todo
+    left = keys(store, bucket, "out/")
+    if action == "DeleteObject":
+        assert left and left[0] in wrong[0].todo, "what may not be removed is named"
+    else:
+        assert left == []
+
+
+def test_an_input_that_may_be_listed_and_not_read(store: ObjectStore, bucket: str) -> None:
+    with denied(store, bucket, "GetObject", "/*"):
+        found = told(storage(patient(input=f"s3://{bucket}/in/")))
+    assert found["list"].startswith("ok")
+    assert found["get"].startswith("failed") and "s3:GetObject" in found["get"]
+
+
+def test_a_bucket_that_is_not_there(store: ObjectStore) -> None:
+    for place in ({"input": "s3://no-such-bucket/in/"}, {"output": "s3://no-such-bucket/out"}):
+        (line,) = told(storage(patient(**place))).values()
+        assert line.startswith("failed: there is no bucket 'no-such-bucket' -> check its name")
+
+
+def test_an_empty_prefix_is_a_warning(store: ObjectStore) -> None:
+    (line,) = told(storage(patient(input=store.url("doctor/nothing/")))).values()
+    assert line.startswith("warning") and "nothing is there" in line
+
+
+def test_a_manifest_is_read_and_missed(store: ObjectStore) -> None:
+    store.client().put_object(Bucket=store.bucket, Key="doctor/list.txt", Body=b"s3://lake/a.pdf\n")
+    assert "ok: its first byte" in told(storage(patient(manifest=store.url("doctor/list.txt"))))["get"]
+    (line,) = told(storage(patient(manifest=store.url("doctor/gone.txt")))).values()
+    assert line.startswith("failed") and "nothing is there" in line
+
+
+def test_a_wrong_secret_key(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret-key")
+    found = storage(patient(input=store.url("doctor/in/"), output=store.url("doctor/out")))
+    lines = [finding for finding in found if finding.status is Status.FAILED]
+    assert lines and all("AWS_SECRET_ACCESS_KEY" in line.todo for line in lines)
+
+
+def test_no_credentials(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    (line,) = told(storage(patient(input=store.url("doctor/in/")))).values()
+    assert "set AWS_PROFILE" in line
+
+
+def test_nothing_listens(store: ObjectStore) -> None:
+    endpoint = f"http://{LOOPBACK}:{free_ports(1)[0]}"
+    place = patient(input="s3://lake/in/", output="s3://lake/out", storage={"endpoint_url": endpoint})
+    first, second = storage(place)
+    assert first.status is Status.FAILED and "nothing listens there" in first.told
+    assert "storage.endpoint_url" in first.todo
+    assert second.told.startswith("not asked"), "once is enough"
+
+
+def test_a_port_that_says_nothing_is_told_of_in_time(store: ObjectStore) -> None:
+    with socket.create_server((LOOPBACK, 0)) as silent:
+        endpoint = f"http://{LOOPBACK}:{silent.getsockname()[1]}"
+        options = {"endpoint_url": endpoint, "read_seconds": 0.5}
+        began = time.monotonic()
+        (line,) = told(storage(patient(input="s3://lake/in/", storage=options))).values()
+    assert "it takes connections and says nothing" in line
+    assert time.monotonic() - began < 15, "two tries of a second and what lies between"
+
+
+def test_a_probe_whose_answer_got_lost_is_removed(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decide(method: str, path: str) -> Fate:
+        return Fate.UNANSWERED if method == "PUT" else Fate.PASSED
+
+    with proxied(store, decide) as environment:
+        for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+            monkeypatch.setenv(name, environment[name])
+        options = {"read_seconds": 0.5, "attempts": 1}
+        findings = told(storage(patient(output=store.url("doctor/lost"), storage=options)))
+    assert findings["put"].startswith("failed")
+    assert findings["delete"].startswith("ok")
+    assert keys(store, store.bucket, "doctor/lost") == []
+
+
+def test_a_check_that_is_cut_short_removes_its_probe(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = threading.Event()
+
+    def decide(method: str, path: str) -> Fate:
+        if method == "GET" and "/_doctor/" in path:
+            held.set()
+            return Fate.HELD
+        return Fate.PASSED
+
+    with proxied(store, decide) as environment:
+        for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+            monkeypatch.setenv(name, environment[name])
+        options = {"read_seconds": 2, "attempts": 1}
+        found = examine(patient(output=store.url("doctor/cut"), storage=options), ["storage"], 1.0)
+    assert held.is_set(), "it was cut off between the put and the get"
+    assert [finding.told for finding in found.findings][-1] == "no answer within 1 s"
+    assert keys(store, store.bucket, "doctor/cut") == []
+
+
+CODES = {
+    "ExpiredToken": (400, "log in again"),
+    "AuthorizationHeaderMalformed": (400, "storage.region"),
+    "RequestTimeTooSkewed": (403, "set it"),
+    "AccessDenied": (403, "grant s3:ListBucket"),
+    "SlowDown": (503, "check storage.endpoint_url"),
+}
+
+
+class Store(ThreadingHTTPServer):
+    """A store that answers all alike, and has the time that it is told."""
+
+    daemon_threads = True
+    code, status, ahead = "", 200, 0.0
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Store
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return format_datetime(datetime.now(UTC) - timedelta(seconds=self.server.ahead), usegmt=True)
+
+    def do_GET(self) -> None:
+        code = self.server.code
+        body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode() if code else b""
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_PUT = do_DELETE = do_GET
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def answering(
+    code: str = "", status: int = 200, ahead: float = 0.0, handler: type[Answer] = Answer
+) -> Iterator[dict[str, object]]:
+    """Options of a job that reaches such a store."""
+    with Store((LOOPBACK, 0), handler) as server:
+        server.code, server.status, server.ahead = code, status, ahead
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield {"endpoint_url": f"http://{LOOPBACK}:{server.server_port}", "attempts": 1}
+        server.shutdown()
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_what_a_store_refuses_for_has_its_remedy(store: ObjectStore, code: str) -> None:
+    status, todo = CODES[code]
+    with answering(code, status) as options:
+        (finding,) = storage(patient(input="s3://lake/in/", storage=options))
+    assert finding.status is Status.FAILED and todo in finding.told + finding.todo
+
+
+class Careless(Answer):
+    """Keeps objects and heeds no condition."""
+
+    protocol_version = "HTTP/1.1"  # else botocore waits a second for leave to send each body
+    kept: ClassVar[dict[str, bytes]] = {}
+
+    def say(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), "ETag": '"1"'}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_PUT(self) -> None:
+        self.kept[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.say(200)
+
+    def do_GET(self) -> None:
+        if "list-type" in self.path:
+            self.say(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        else:
+            self.say(200 if self.path in self.kept else 404, self.kept.get(self.path, b""))
+
+    def do_DELETE(self) -> None:
+        del self.kept[self.path]
+        self.say(204)
+
+
+def test_a_store_that_ignores_conditions_is_told_of(store: ObjectStore) -> None:
+    with answering(handler=Careless) as options:
+        *_, condition, delete = storage(patient(output="s3://lake/out", storage=options))
+    assert condition.status is Status.WARNING and "IfNoneMatch and IfMatch" in condition.told
+    assert delete.status is Status.OK and Careless.kept == {}
+
+
+def test_what_answers_is_no_store(store: ObjectStore) -> None:
+    with answering() as options:
+        (finding,) = storage(patient(output="s3://lake/out", storage=options))
+    assert finding.status is Status.FAILED and "no S3 server" in finding.told
+
+
+@pytest.mark.parametrize(
+    ("ahead", "status", "words"),
+    [
+        (0, "ok", "ahead of|behind"),
+        (-30, "warning", "30 s behind"),
+        (90, "failed", "another run may take the output"),
+        (1_000, "failed", "15 minutes"),
+    ],
+)
+def test_a_clock_that_is_off(store: ObjectStore, ahead: float, status: str, words: str) -> None:
+    # A store that refuses tells the time all the same.
+    with answering("AccessDenied", 403, ahead) as options:
+        (line,) = told(clock(patient(output="s3://lake/out", storage=options))).values()
+    assert line.startswith(f"{status}: ")
+    assert any(word in line for word in words.split("|")), line
+
+
+def test_the_clock_of_a_real_store_and_of_one_that_is_away(store: ObjectStore) -> None:
+    assert told(clock(patient(input=store.url("doctor/in/"))))["clock"].startswith("ok: it is")
+    options = {"endpoint_url": f"http://{LOOPBACK}:{free_ports(1)[0]}", "attempts": 1}
+    assert told(clock(patient(output="s3://lake/out", storage=options)))["clock"].startswith("warning")
+    assert "no store was named" in told(clock(patient()))["clock"]
+
+
+def test_a_password_in_the_endpoint_is_refused_and_in_no_line(store: ObjectStore) -> None:
+    endpoint = store.endpoint.replace("://", "://someone:hunter2-hunter2@")
+    options = {"endpoint_url": endpoint, "attempts": 1, "read_seconds": 1}
+    place = patient(input=store.url("doctor/in/"), output=store.url("doctor/out"), storage=options)
+    found = examine(place, ["storage", "clock"])
+    assert not found.healthy and "hunter2" not in found.model_dump_json()
+    assert "credentials belong in the environment" in found.findings[0].todo
+
+
+def test_a_local_output_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+    for output in ("new/deep", "empty"):
+        findings = list(storage(patient(input=str(tmp_path / "in"), output=str(tmp_path / output))))
+        assert {finding.status for finding in findings} == {Status.OK}, findings
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert left == ["empty", "in", "in/a.txt"]
+
+
+def test_a_local_output_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x")
+    findings = told(storage(patient(output=str(tmp_path / "taken" / "out"))))
+    assert findings["put"].startswith("failed") and "a file lies where a folder is needed" in findings["put"]
+    assert (tmp_path / "taken").read_text() == "x"
+
+
+def test_a_local_input_that_is_not_there(tmp_path: Path) -> None:
+    (line,) = told(storage(patient(input=str(tmp_path / "gone")))).values()
+    assert line.startswith("failed") and "nothing is there" in line
