@@ -31,10 +31,11 @@ CHECKS = {
     "storage": "pipelines.doctor.storage:storage",
     "clock": "pipelines.doctor.clock:clock",
     "models": "pipelines.doctor.models:models",
+    "job": "pipelines.doctor.job:job",
 }
 """Name -> "module:function", in the order of the report."""
 
-SECONDS = {"engine": 45.0, "ray": 30.0, "storage": 30.0, "models": 30.0}
+SECONDS = {"engine": 45.0, "ray": 30.0, "storage": 30.0, "models": 30.0, "job": 30.0}
 """Wall seconds that a check may take, where it is not `USUAL_SECONDS`: vLLM takes 10 s of CPU to import."""
 USUAL_SECONDS = 20.0
 

@@ -8,37 +8,23 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import pytest
 
 from deploy.demo.objectstore import LOOPBACK, ObjectStore, free_ports
 from pipelines.doctor import Status
-from pipelines.doctor.clock import clock
 from pipelines.doctor.examine import examine
 from pipelines.doctor.storage import storage
 from tests.chaos.proxy import Fate, proxied
 from tests.doctor.patients import patient, told
-from workers.storage import s3
+from tests.doctor.stores import Careless, standing_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 BUCKET = "examined"
-
-
-@pytest.fixture
-def store(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    """The server, with its credentials where the AWS chain finds them; its objects under doctor/."""
-    monkeypatch.setattr(s3, "_clients", {})
-    for name, value in object_store.environment().items():
-        monkeypatch.setenv(name, value)
-    object_store.client().put_object(Bucket=object_store.bucket, Key="doctor/in/a.pdf", Body=b"%PDF")
-    return object_store
 
 
 @pytest.fixture
@@ -216,118 +202,25 @@ CODES = {
 }
 
 
-class Store(ThreadingHTTPServer):
-    """A store that answers all alike, and has the time that it is told."""
-
-    daemon_threads = True
-    code, status, ahead = "", 200, 0.0
-
-
-class Answer(BaseHTTPRequestHandler):
-    server: Store
-
-    def date_time_string(self, timestamp: float | None = None) -> str:
-        return format_datetime(datetime.now(UTC) - timedelta(seconds=self.server.ahead), usegmt=True)
-
-    def do_GET(self) -> None:
-        code = self.server.code
-        body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode() if code else b""
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    do_HEAD = do_PUT = do_DELETE = do_GET
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
-@contextmanager
-def answering(
-    code: str = "", status: int = 200, ahead: float = 0.0, handler: type[Answer] = Answer
-) -> Iterator[dict[str, object]]:
-    """Options of a job that reaches such a store."""
-    with Store((LOOPBACK, 0), handler) as server:
-        server.code, server.status, server.ahead = code, status, ahead
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield {"endpoint_url": f"http://{LOOPBACK}:{server.server_port}", "attempts": 1}
-        server.shutdown()
-
-
 @pytest.mark.parametrize("code", CODES)
 def test_what_a_store_refuses_for_has_its_remedy(store: ObjectStore, code: str) -> None:
     status, todo = CODES[code]
-    with answering(code, status) as options:
+    with standing_in(code, status) as options:
         (finding,) = storage(patient(input="s3://lake/in/", storage=options))
     assert finding.status is Status.FAILED and todo in finding.told + finding.todo
 
 
-class Careless(Answer):
-    """Keeps objects and heeds no condition."""
-
-    protocol_version = "HTTP/1.1"  # else botocore waits a second for leave to send each body
-    kept: ClassVar[dict[str, bytes]] = {}
-
-    def say(self, status: int, body: bytes = b"") -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), "ETag": '"1"'}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def do_PUT(self) -> None:
-        self.kept[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
-        self.say(200)
-
-    def do_GET(self) -> None:
-        if "list-type" in self.path:
-            self.say(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
-        else:
-            self.say(200 if self.path in self.kept else 404, self.kept.get(self.path, b""))
-
-    def do_DELETE(self) -> None:
-        del self.kept[self.path]
-        self.say(204)
-
-
 def test_a_store_that_ignores_conditions_is_told_of(store: ObjectStore) -> None:
-    with answering(handler=Careless) as options:
+    with standing_in(handler=Careless) as options:
         *_, condition, delete = storage(patient(output="s3://lake/out", storage=options))
     assert condition.status is Status.WARNING and "IfNoneMatch and IfMatch" in condition.told
     assert delete.status is Status.OK and Careless.kept == {}
 
 
 def test_what_answers_is_no_store(store: ObjectStore) -> None:
-    with answering() as options:
+    with standing_in() as options:
         (finding,) = storage(patient(output="s3://lake/out", storage=options))
     assert finding.status is Status.FAILED and "no S3 server" in finding.told
-
-
-@pytest.mark.parametrize(
-    ("ahead", "status", "words"),
-    [
-        (0, "ok", "ahead of|behind"),
-        (-30, "warning", "30 s behind"),
-        (90, "failed", "another run may take the output"),
-        (1_000, "failed", "15 minutes"),
-    ],
-)
-def test_a_clock_that_is_off(store: ObjectStore, ahead: float, status: str, words: str) -> None:
-    # A store that refuses tells the time all the same.
-    with answering("AccessDenied", 403, ahead) as options:
-        (line,) = told(clock(patient(output="s3://lake/out", storage=options))).values()
-    assert line.startswith(f"{status}: ")
-    assert any(word in line for word in words.split("|")), line
-
-
-def test_the_clock_of_a_real_store_and_of_one_that_is_away(store: ObjectStore) -> None:
-    assert told(clock(patient(input=store.url("doctor/in/"))))["clock"].startswith("ok: it is")
-    options = {"endpoint_url": f"http://{LOOPBACK}:{free_ports(1)[0]}", "attempts": 1}
-    assert told(clock(patient(output="s3://lake/out", storage=options)))["clock"].startswith("warning")
-    assert "no store was named" in told(clock(patient()))["clock"]
 
 
 def test_a_password_in_the_endpoint_is_refused_and_in_no_line(store: ObjectStore) -> None:
