@@ -35,6 +35,9 @@ CHECKS = {
 }
 """Name -> "module:function", in the order of the report."""
 
+OF_THIS_MACHINE = frozenset({"gpu", "engine", "disk", "memory", "files"})
+"""Their failures are warnings where a run goes to a cluster: it is other machines that need the thing."""
+
 SECONDS = {"engine": 45.0, "ray": 30.0, "storage": 30.0, "models": 30.0, "job": 30.0}
 """Wall seconds that a check may take, where it is not `USUAL_SECONDS`: vLLM takes 10 s of CPU to import."""
 USUAL_SECONDS = 20.0
@@ -102,10 +105,6 @@ class Patient:
     def hosts_model(self) -> bool:
         """Whether the job's engine loads weights, here or on the cluster."""
         return self.job.engine.kind == "vllm"
-
-    def stops(self) -> Status:
-        """What a lack on this very machine is: on a cluster it is other machines that need the thing."""
-        return Status.FAILED if self.address is None else Status.WARNING
 
 
 def ok(subject: str, told: str) -> Finding:

@@ -6,7 +6,7 @@ import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from pipelines.doctor import Status, failed, ok, warning
+from pipelines.doctor import failed, ok, warning
 from pipelines.doctor.child import NoAnswer, ask
 from schemas.errors import GemstreamError
 
@@ -26,7 +26,7 @@ def engine(patient: Patient) -> Findings:
     elif kind != "vllm":
         yield ok(kind, "this engine needs nothing")
     elif find_spec("vllm") is None:
-        yield _lacking(patient, "it is not installed", INSTALL)
+        yield failed("vllm", "it is not installed", INSTALL)
     else:
         yield vllm(patient, IMPORT_SECONDS)
 
@@ -44,11 +44,11 @@ def vllm(patient: Patient, seconds: float) -> Finding:
         said = ask("pipelines.doctor.engine:imported", [], seconds, VllmEngine.environment(0))
     except NoAnswer as error:
         todo = "install it again, built for this machine's CPU and CUDA; `python -c 'import vllm'` says more"
-        return _lacking(patient, f"it does not import: {error}", todo)
+        return failed("vllm", f"it does not import: {error}", todo)
     told = f"{said['vllm']} imports, for {said['device'] or 'no device'}; torch {said['torch']}"
     if not said["device"]:
         todo = "it is built for GPUs and sees none: load the driver, or install gemstream[cpu]"
-        return _lacking(patient, told, todo)
+        return failed("vllm", told, todo)
     if said["device"] == "cpu" and os.path.exists("/proc/driver/nvidia/version"):
         return warning("vllm", told, "there is a GPU here: install gemstream[gpu] to use it")
     return ok("vllm", told)
@@ -63,11 +63,6 @@ def imported() -> dict[str, Any]:
     from vllm.v1.engine.async_llm import AsyncLLM  # noqa: F401
 
     return {"vllm": vllm.__version__, "torch": torch.__version__, "device": current_platform.device_type}
-
-
-def _lacking(patient: Patient, told: str, todo: str) -> Finding:
-    make = failed if patient.stops() is Status.FAILED else warning
-    return make("vllm", told, todo)
 
 
 def _server(patient: Patient) -> Finding:

@@ -13,7 +13,17 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from pipelines.doctor import CHECKS, SECONDS, USUAL_SECONDS, Check, Finding, Patient, Status, failed
+from pipelines.doctor import (
+    CHECKS,
+    OF_THIS_MACHINE,
+    SECONDS,
+    USUAL_SECONDS,
+    Check,
+    Finding,
+    Patient,
+    Status,
+    failed,
+)
 from schemas.errors import JobError
 
 if TYPE_CHECKING:
@@ -115,7 +125,12 @@ def examine(patient: Patient, names: Iterable[str] = CHECKS, seconds: float | No
         parting = time.monotonic() + PARTING_SECONDS
         for visit in late:
             visit.wait(parting)
-    findings = tuple(_masked(finding, masks) for visit in visits for finding in visit.told())
+    elsewhere = patient.address is not None
+    findings = tuple(
+        _masked(_elsewhere(finding) if elsewhere else finding, masks)
+        for visit in visits
+        for finding in visit.told()
+    )
     return Diagnosis(findings=findings, seconds=round(time.monotonic() - began, 2))
 
 
@@ -161,6 +176,14 @@ class _Visit:
             self._found.append(failed(self.name, told, "please report it; the other lines hold"))
         finally:
             self._ended.set()
+
+
+def _elsewhere(finding: Finding) -> Finding:
+    """What a lack on this machine is to a run on a cluster."""
+    if finding.status is not Status.FAILED or finding.check not in OF_THIS_MACHINE:
+        return finding
+    told = f"{finding.told} (on this machine; the run goes to a cluster)"
+    return finding.model_copy(update={"status": Status.WARNING, "told": told})
 
 
 def _function(name: str) -> Check:

@@ -137,7 +137,7 @@ def _local(output: str | None) -> Path | None:
     if output is None or scheme(output) != "file":
         return None
     path = Path(normalise(output).removeprefix("file://"))
-    return next((folder for folder in (path, *path.parents) if folder.is_dir()), None)
+    return next((folder for folder in (path, *path.parents) if os.path.isdir(folder)), None)
 
 
 def _memory() -> float:

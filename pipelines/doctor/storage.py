@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pipelines.doctor import failed, ok, warning
-from schemas.errors import AccessDenied, GemstreamError, JobError, ObjectMissing, StorageUnavailable
+from schemas.errors import (
+    AccessDenied,
+    GemstreamError,
+    JobError,
+    ObjectChanged,
+    ObjectMissing,
+    StorageUnavailable,
+)
 from workers.storage.factory import join, normalise, open_storage, scheme
 
 if TYPE_CHECKING:
@@ -103,8 +110,8 @@ def _read(uri: str, store: Storage, patient: Patient) -> Findings:
         info = found
     try:
         store.read(info.uri, version=info.version, length=1)
-    except ObjectMissing as error:
-        # Removed since, by whoever writes there; what is wrong with a bucket shows in its list.
+    except (ObjectMissing, ObjectChanged) as error:
+        # Since then, by whoever writes there; what is wrong with a bucket shows in its list.
         yield warning(f"get {info.uri}", error.message, "run it again")
         return
     except (AccessDenied, StorageUnavailable) as error:
@@ -181,7 +188,7 @@ def _folders_to_come(probe: str) -> list[Path]:
     """Of a local probe, those that are not there yet, the innermost first."""
     if scheme(probe) != "file":
         return []
-    return [folder for folder in Path(probe.removeprefix("file://")).parents if not folder.exists()]
+    return [folder for folder in Path(probe.removeprefix("file://")).parents if not os.path.exists(folder)]
 
 
 def _remove_folders(folders: list[Path]) -> None:

@@ -56,7 +56,8 @@ def test_a_job_that_would_run_and_one_that_would_not(object_store: ObjectStore, 
 
 
 def test_a_bad_job_and_a_check_that_is_none(tmp_path: Path) -> None:
-    assert gemstream("doctor", "--set", "limits.pages=none").returncode == 2
+    with pytest.raises(JobError, match="limits.pages"):
+        patient_of(None, {}, ["limits.pages=none"], None)
     done = gemstream("doctor", "--check", "pulse")
     assert done.returncode == 2 and "one of python, packages" in done.stderr
 
@@ -128,6 +129,13 @@ def test_warnings_do_not_change_the_exit_code(monkeypatch: pytest.MonkeyPatch) -
     register(monkeypatch, warns)
     found = examine.examine(patient(), ["invented"])
     assert found.exit_code == 0 and found.verdict.startswith("nothing that would stop a run, 1 warning;")
+
+
+def test_what_this_machine_lacks_does_not_stop_a_run_on_a_cluster() -> None:
+    lacking = {"limits": {"object_bytes": 10**18}}
+    assert examine.examine(patient(**lacking), ["disk"]).exit_code == 1
+    found = examine.examine(patient("head:6379", **lacking), ["disk"])
+    assert found.exit_code == 0 and "on this machine" in found.of(Status.WARNING)[0].told
 
 
 def test_no_such_check() -> None:

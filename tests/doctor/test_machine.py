@@ -181,7 +181,7 @@ def stand_in(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "it ended the interpreter (SIGILL)"),
         ("raise ImportError('libcuda.so.1: no such file')", "libcuda.so.1: no such file"),
-        ("import threading; threading.Event().wait()", "no answer within 1 s"),
+        ("import threading; threading.Event().wait()", "no answer within 0.5 s"),
         ("import os; os._exit(3)", "it ended with status 3"),
     ],
 )
@@ -190,10 +190,9 @@ def test_a_vllm_that_takes_its_interpreter_down(
 ) -> None:
     stand_in(tmp_path, code, monkeypatch)
     began = time.monotonic()
-    finding = vllm(patient(), 1 if "no answer" in words else 60)
+    finding = vllm(patient(), 0.5 if "no answer" in words else 60)
     assert finding.status == "failed" and words in finding.told and "install it again" in finding.todo
     assert time.monotonic() - began < 30
-    assert vllm(patient("head:6379"), 1).status == "warning", "on a cluster other machines need it"
 
 
 def test_a_server_in_place_of_vllm() -> None:

@@ -186,10 +186,10 @@ def test_a_check_that_is_cut_short_removes_its_probe(
     with proxied(store, decide) as environment:
         for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
             monkeypatch.setenv(name, environment[name])
-        options = {"read_seconds": 2, "attempts": 1}
-        found = examine(patient(output=store.url("doctor/cut"), storage=options), ["storage"], 1.0)
+        options = {"read_seconds": 1.2, "attempts": 1}
+        found = examine(patient(output=store.url("doctor/cut"), storage=options), ["storage"], 0.8)
     assert held.is_set(), "it was cut off between the put and the get"
-    assert [finding.told for finding in found.findings][-1] == "no answer within 1 s"
+    assert [finding.told for finding in found.findings][-1] == "no answer within 0.8 s"
     assert keys(store, store.bucket, "doctor/cut") == []
 
 
