@@ -92,13 +92,12 @@ class Diagnosis(BaseModel):
         return f"{said}, {warnings} {'warning' if warnings == 1 else 'warnings'}; {self.seconds:.1f} s"
 
 
-def examine(patient: Patient, names: Iterable[str] = CHECKS, seconds: float | None = None) -> Diagnosis:
+def examine(patient: Patient, names: Iterable[str] = CHECKS) -> Diagnosis:
     """Run the checks, side by side.
 
     Args:
         patient: what is to be well.
         names: of the checks, as in `CHECKS`.
-        seconds: for each of them, in place of its own.
 
     Raises:
         JobError: there is no such check.
@@ -109,9 +108,7 @@ def examine(patient: Patient, names: Iterable[str] = CHECKS, seconds: float | No
         raise JobError(f"--check {unknown[0]!r}: one of {', '.join(CHECKS)}", key="check")
     masks = secrets(patient)
     visits = [
-        _Visit(name, _function(name), seconds or SECONDS.get(name, USUAL_SECONDS))
-        for name in CHECKS
-        if name in names
+        _Visit(name, _function(name), SECONDS.get(name, USUAL_SECONDS)) for name in CHECKS if name in names
     ]
     try:
         for visit in visits:

@@ -88,8 +88,9 @@ def test_a_check_that_hangs_is_one_line_and_the_others_are_there(monkeypatch: py
     register(monkeypatch, hangs)
     monkeypatch.setattr(examine, "PARTING_SECONDS", 0.2)
     began = time.monotonic()
-    found = examine.examine(patient(), ["invented", "python"], 0.5)
-    assert time.monotonic() - began < 5
+    monkeypatch.setitem(family.SECONDS, "invented", 0.5)
+    found = examine.examine(patient(), ["invented", "python"])
+    assert time.monotonic() - began < 15
     assert [finding.check for finding in found.findings] == ["python", "python", "invented", "invented"]
     assert found.findings[-1].told == "no answer within 0.5 s" and found.exit_code == 1
     never.set()
