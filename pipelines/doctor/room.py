@@ -26,6 +26,11 @@ STORE_SHARE, STORE_MOST, STORE_SURE = 0.3, 200e9, 10e9
 """Ray's object store: of the memory that is free, at most, and what it takes however small /dev/shm is."""
 FILES_WELL, FILES_LEAST = 4_096, 1_024
 """Below the first Ray warns (a head with hundreds of actors needs 65,536); an engine alone opens hundreds."""
+SOCKET_LENGTH, SESSION_LENGTH = (
+    107,
+    len("/ray/session_2026-11-26_11-32-21_108861_4194304/sockets/plasma_store"),
+)
+"""Of a socket's path, at most, and of what Ray puts behind its folder."""
 LOCAL_BYTES = 1e9
 """Free where a local output goes. Records are small: a page's text is some 2 kB."""
 
@@ -120,6 +125,9 @@ def _rays(folder: Path) -> Finding:
         return failed("ray's folder", told, "make it, or set RAY_TMPDIR to one")
     if not os.access(folder, os.W_OK | os.X_OK):
         return failed("ray's folder", f"{folder} may not be written to", "set RAY_TMPDIR to one that may")
+    if len(os.fsencode(folder)) > SOCKET_LENGTH - SESSION_LENGTH:
+        told = f"{folder} is too long for the sockets that Ray makes below it"
+        return failed("ray's folder", told, "set RAY_TMPDIR to a shorter one")
     found = shutil.disk_usage(folder)
     # As Ray counts: what only root may use is not there.
     share = 1 - found.free / (found.used + found.free)

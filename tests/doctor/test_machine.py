@@ -82,6 +82,12 @@ def test_rays_folder_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert told(disk(patient()))["ray's"].startswith("failed")
 
 
+def test_rays_folder_has_too_long_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ("x" * 60)).mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("x" * 60)))
+    assert "set RAY_TMPDIR to a shorter one" in told(disk(patient()))["ray's"]
+
+
 def test_shared_memory_that_is_smaller_than_rays_store() -> None:
     found = told(shared_memory(patient(), 1e18))
     assert found["object"].startswith("warning") and "--shm-size" in found["object"]
