@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines import catalogue, judging, measuring, upkeep
+from pipelines import catalogue, doctoring, judging, measuring, upkeep
 from pipelines.flags import (
     AsJson,
     Audio,
@@ -121,6 +121,7 @@ app.command()(upkeep.gc)
 app.command()(subtitles)
 app.command()(judging.evaluate)
 app.command()(measuring.bench)
+app.command()(doctoring.doctor)
 
 
 def main() -> None:

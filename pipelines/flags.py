@@ -106,6 +106,24 @@ def job_of(path: Path | None, flags: dict[str, Any], settings: list[str] | None)
     return load_job(path, flags) if path is not None else make_job(overlay({}, flags))
 
 
+def said_of(path: Path | None, flags: dict[str, Any], settings: list[str] | None) -> set[str]:
+    """The settings that a command line or its file names, by their first key.
+
+    Raises:
+        JobError: the file cannot be read.
+    """
+    import yaml
+
+    said: Any = None
+    if path is not None:
+        try:
+            said = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise JobError(f"job {path}: {error}", key="job") from error
+    named = said if isinstance(said, dict) else {}
+    return {str(key).partition(".")[0] for key in (*named, *flags, *_set(settings))}
+
+
 def storage_of(settings: list[str] | None) -> StorageOptions:
     """How a command that needs no job reaches an output: what `--set storage.…` says.
 

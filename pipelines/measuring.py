@@ -20,6 +20,7 @@ from pipelines.flags import (  # noqa: TC001  # typer reads annotations when it 
     TaskNames,
     Vision,
     job_of,
+    said_of,
     settings_of,
 )
 
@@ -60,7 +61,7 @@ def bench(
 
     given = settings_of(locals())
     with tempfile.TemporaryDirectory(prefix="gemstream-bench-") as folder:
-        missing = _missing(job_file, given)
+        missing = _missing(said_of(job_file, given, setting))
         if "input" in missing:
             missing["input"] = folder
             write_specimens(Path(folder))
@@ -78,25 +79,14 @@ def bench(
         typer.echo(f"saved as {save}: `gemstream plan --rates {save}`", err=True)
 
 
-def _missing(job_file: Path | None, given: dict[str, Any]) -> dict[str, Any]:
-    """What a job needs and neither its file nor a flag says, for a job that is not to be run."""
-    import yaml
-
-    from schemas.errors import JobError
-
-    said: dict[str, Any] = {}
-    if job_file is not None:
-        try:
-            said = yaml.safe_load(job_file.read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise JobError(f"job {job_file}: {error}", key="job") from error
-    known = {*said, *given} if isinstance(said, dict) else set(given)
+def _missing(said: set[str]) -> dict[str, Any]:
+    """What a job needs and nothing names, for a job that is not to be run."""
     lacking: dict[str, Any] = {}
-    if not known & {"input", "manifest"}:
+    if not said & {"input", "manifest"}:
         lacking["input"] = None
-    if "output" not in known:
+    if "output" not in said:
         lacking["output"] = PLACEHOLDER
-    if "tasks" not in known:
+    if "tasks" not in said:
         lacking["tasks"] = ["ocr", "transcribe"]
     return lacking
 

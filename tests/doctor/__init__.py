@@ -1,0 +1,1 @@
+"""`gemstream doctor`: each check where all is well, and in each way that it is not."""
