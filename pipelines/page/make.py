@@ -7,6 +7,7 @@ draws the charts, takes its 80 MB and ends with the process.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 
 from schemas.errors import GemstreamError, PageError
 from schemas.selection import ONLY
+from workers.guard import die_with
 from workers.storage.factory import join, open_storage
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def publish_page(plan: Plan, report: RunReport, seconds: float = SECONDS) -> str
     """
     from ray import cloudpickle
 
-    command = [sys.executable, "-c", BOOT, json.dumps(sys.path)]
+    command = [sys.executable, "-c", BOOT, json.dumps(sys.path), str(os.getpid())]
     try:
         done = subprocess.run(
             command,
@@ -67,6 +69,7 @@ def serve() -> None:
     """What the process does; what goes wrong is its last line."""
     from pipelines.page.render import render
 
+    die_with(int(sys.argv[2]))
     plan, report = pickle.load(sys.stdin.buffer)
     uri = join(plan.output, "_runs", plan.run_id, NAME)
     try:
