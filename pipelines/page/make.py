@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "report.html"
 SECONDS = 300.0
-"""For all of it: two minutes of reading, half of one for pictures, seconds to draw."""
+"""For all of it: three minutes of reading at most, half of one for pictures, seconds to draw."""
 BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); import pipelines.page.make as m; m.serve()"
 
 

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.history import POINTS, Recorder
+from pipelines.page.facts import Watch
 from pipelines.page.histogram import Logarithmic, Shares, Whole
 from pipelines.page.make import NAME, make_page, publish_page
 from pipelines.page.media import outline, thumbnail
@@ -228,6 +229,12 @@ def test_distributions_of_whole_numbers_and_shares() -> None:
     shares.add(np.array([0.0, 1.0, 1.0]))
     found = shares.distribution()
     assert found is not None and (found.counts[0], found.counts[-1], len(found.counts)) == (1, 2, 20)
+
+
+def test_reading_ends_in_time_and_says_so() -> None:
+    watch, patient = Watch(0.0), Watch(60.0)
+    assert list(watch.over(iter(range(5)))) == [0] and watch.cut
+    assert list(patient.over(iter(range(5)))) == [0, 1, 2, 3, 4] and not patient.cut
 
 
 def test_parts_are_drawn_of_every_kind_and_outcome_and_of_many_documents() -> None:
