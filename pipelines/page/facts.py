@@ -35,7 +35,7 @@ DOCUMENT_COLUMNS = [
 ]
 ENCODED = ("uri", "media_type", "part_kind", "text_source")
 RECORDS_SECONDS, REST_SECONDS = 120.0, 60.0
-"""For records; for errors and documents. A file of 20,000 records takes 12 ms on a disk, 100 million a minute.
+"""For records; for errors and documents. 20,000 records are a file and take 12 ms on a disk: 100 million, a minute.
 Files are named by hashes: where there is no time for all, the first are as good as any others."""
 SLICES = 60
 """Of the run's time, for what is shown over it."""
@@ -158,7 +158,7 @@ def _over_time(rows: pa.Table, report: RunReport) -> Any:
 def _errors(
     report: RunReport, options: StorageOptions, sample: Sample, watch: Watch
 ) -> tuple[ErrorGroup, ...]:
-    """How often each category was met, as the report has it, the most frequent first; and some rows of each."""
+    """How often each category was met, as the report has it, the most frequent first; some rows of each."""
     examples: defaultdict[tuple[str, str], list[Example]] = defaultdict(list)
     for table in watch.over(read_columns(report.output, options, "errors", ERROR_COLUMNS)):
         mine = table.filter(pc.equal(table["run_id"], report.run_id))

@@ -21,9 +21,11 @@ from pipelines.page.media import outline, thumbnail
 from pipelines.page.model import Distribution, Page
 from pipelines.page.render import headline, render
 from pipelines.page.sample import Sample
+from pipelines.reckoning import Reckoning, Spent
 from pipelines.report import Counts
 from pipelines.reporting import report
 from pipelines.runner import with_page
+from pipelines.verdict import Bottleneck
 from schemas.errors import CorruptDocument, JobError, PageError
 from schemas.ids import digest
 from schemas.job import ReportOptions, make_job
@@ -162,6 +164,31 @@ def test_the_command_shows_a_run_again(run: Ended, tmp_path: Path) -> None:
     assert refused.returncode == 2 and "it did not come to its end" in refused.stderr
     with pytest.raises(JobError, match="holds no run of Gemstream that came to its end"):
         report(str(tmp_path))
+
+
+def test_what_it_took_and_what_held_it_up_are_told(page: Page) -> None:
+    spent = Spent(
+        **{"prompt_tokens": 9, "cached_tokens": 0, "output_tokens": 9, "output_bytes": 4_096},
+        **{"engine_seconds": 5.0, "engine_hours": 0.5, "expand_seconds": 1.0, "cpu_hours": 0.25},
+        **{"cost": 1.25, "currency": "EUR"},
+    )
+    held_up = Bottleneck(
+        expand={"working": 60.0, "handing": 40.0},
+        infer={"full": 75.0, "loading": 25.0},
+        occupancy=1.2,
+        queued=0.1,
+        over_time=((2.0, 1.2, 0.1), (4.0, 1.1, 0.0)),
+        sentence="the engines: add engines",
+    )
+    update = {"reckoning": Reckoning(spent=spent), "bottlenecks": {"vision": held_up}}
+    seen = Seen(render(page.model_copy(update={"report": page.report.model_copy(update=update)})))
+    for words in (
+        *("1.25 EUR", "engines, held", "1,800.0 s", "the engines: add engines"),
+        *("Requests in the vision engines", "every place taken 75%", "waits for room behind it 40%"),
+    ):
+        assert words in seen.words, words
+    labels = [attributes.get("aria-label") or "" for _, attributes in seen.elements]
+    assert "Requests in the vision engines over their places, over time: 120% on average." in labels
 
 
 @pytest.mark.parametrize(
