@@ -35,7 +35,7 @@ DOCUMENT_COLUMNS = [
 ]
 ENCODED = ("uri", "media_type", "part_kind", "text_source")
 RECORDS_SECONDS, REST_SECONDS = 120.0, 60.0
-"""For records; for errors and documents. 20,000 records are a file and take 12 ms on a disk: 100 million, a minute.
+"""For records; for errors and documents. A file of 20,000 records takes 12 ms on a disk.
 Files are named by hashes: where there is no time for all, the first are as good as any others."""
 SLICES = 60
 """Of the run's time, for what is shown over it."""

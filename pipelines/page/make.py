@@ -9,18 +9,22 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import yaml
 
+from pipelines.interrupt import interrupts
 from schemas.errors import GemstreamError, PageError
 from schemas.selection import ONLY
 from workers.guard import die_with
 from workers.storage.factory import join, open_storage
 
 if TYPE_CHECKING:
+    from pipelines.interrupt import Interrupt
     from pipelines.page.model import Page
     from pipelines.plan import Plan
     from pipelines.report import RunReport
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 NAME = "report.html"
 SECONDS = 300.0
 """For all of it: three minutes of reading at most, half of one for pictures, seconds to draw."""
+TICK_SECONDS = 0.2
 BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); import pipelines.page.make as m; m.serve()"
 
 
@@ -48,21 +53,46 @@ def publish_page(plan: Plan, report: RunReport, seconds: float = SECONDS) -> str
     """
     from ray import cloudpickle
 
-    command = [sys.executable, "-c", BOOT, json.dumps(sys.path), str(os.getpid())]
     try:
-        done = subprocess.run(
-            command,
-            input=cloudpickle.dumps((plan, report)),
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise PageError(f"it was given up after {seconds:g} s") from error
-    if done.returncode:
-        last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise PageError(last or f"its process ended with {done.returncode}")
+        with interrupts() as interrupt, _started() as process:
+            try:
+                said = _said(process, cloudpickle.dumps((plan, report)), seconds, interrupt)
+            finally:
+                process.kill()
+    except OSError as error:
+        raise PageError(f"its process does not start: {error.strerror}") from error
+    if process.returncode:
+        last = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise PageError(last or f"its process ended with {process.returncode}")
     return join(plan.output, "_runs", plan.run_id, NAME)
+
+
+def _started() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", BOOT, json.dumps(sys.path), str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def _said(process: subprocess.Popen[bytes], work: bytes, seconds: float, interrupt: Interrupt) -> bytes:
+    """What it says on its way to its end.
+
+    Raises:
+        PageError: it has not come to it in time, or a signal says that nobody waits for it.
+    """
+    until = time.monotonic() + seconds
+    left: bytes | None = work
+    while True:
+        try:
+            return process.communicate(left, timeout=min(TICK_SECONDS, seconds))[1]
+        except subprocess.TimeoutExpired:
+            left = None  # what was handed over is on its way
+        if interrupt.by is not None:
+            raise PageError(f"{interrupt.by.name} ended it, when the run was over")
+        if time.monotonic() > until:
+            raise PageError(f"it was given up after {seconds:g} s")
 
 
 def serve() -> None:
@@ -70,6 +100,8 @@ def serve() -> None:
     from pipelines.page.render import render
 
     die_with(int(sys.argv[2]))
+    # Of a terminal's Ctrl-C its parent hears as well, and ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     plan, report = pickle.load(sys.stdin.buffer)
     uri = join(plan.output, "_runs", plan.run_id, NAME)
     try:

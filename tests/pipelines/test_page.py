@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import threading
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 from rich.console import Console
@@ -148,6 +152,25 @@ def test_a_page_that_cannot_be_made_costs_the_run_nothing(tmp_path: Path) -> Non
         file.write_bytes(b"no Parquet")
     with pytest.raises(PageError, match="is no Parquet file"):
         publish_page(run.plan, run.report)
+
+
+def test_a_signal_while_the_page_is_made_ends_the_page_and_not_the_run(run: Ended) -> None:
+    before = set(psutil.Process().children())
+
+    def tell() -> None:
+        while not set(psutil.Process().children()) - before:
+            threading.Event().wait(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    telling = threading.Thread(target=tell)
+    telling.start()
+    said = io.StringIO()
+    try:
+        assert with_page(run.plan, run.report, Console(file=said)) == run.report
+    finally:
+        telling.join()
+    assert "SIGTERM ended it, when the run was over" in said.getvalue()
+    assert not set(psutil.Process().children()) - before
 
 
 def test_the_command_shows_a_run_again(run: Ended, tmp_path: Path) -> None:
