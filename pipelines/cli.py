@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines import catalogue, doctoring, judging, measuring, upkeep
+from pipelines import catalogue, doctoring, judging, measuring, reporting, upkeep
 from pipelines.flags import (
     AsJson,
     Audio,
@@ -115,6 +115,7 @@ def plan(
 
 
 app.command()(catalogue.models)
+app.command()(reporting.report)
 app.command()(upkeep.errors)
 app.command()(upkeep.retry)
 app.command()(upkeep.gc)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import JobError, ObjectMissing
 from workers.storage.factory import join, open_storage
@@ -134,6 +134,22 @@ class Quality(BaseModel):
 
 def _said(scores: dict[str, float], between: str = ", ") -> str:
     return between.join(f"{name} {value:.4f}" for name, value in scores.items())
+
+
+def read_quality(output: str, options: StorageOptions, run_id: str) -> Quality | None:
+    """What was kept with a run; None where nothing was.
+
+    Raises:
+        JobError: another version of Gemstream kept it.
+        GemstreamError: the output cannot be read.
+    """
+    uri = join(output, "_runs", run_id, "quality.json")
+    try:
+        return Quality.model_validate_json(open_storage(uri, options).read(uri))
+    except ObjectMissing:
+        return None
+    except ValidationError as error:
+        raise JobError(f"{uri} is of another version: evaluate again", key="run") from error
 
 
 def save(quality: Quality, options: StorageOptions, run_id: str | None = None) -> str:

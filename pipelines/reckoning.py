@@ -58,11 +58,12 @@ class Reckoning(BaseModel):
         from rich.table import Table
 
         shown = Table("what", "predicted", "actual", title="what it took")
-        for row in self._rows():
+        for row in self.rows():
             shown.add_row(*row)
         return shown
 
-    def _rows(self) -> Iterator[tuple[str, str, str]]:
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """What, what was expected, what it was."""
         spent, told = self.spent, self.predicted
         for what, name in (
             ("tokens in", "prompt_tokens"),

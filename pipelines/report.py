@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.history import History
 from pipelines.reckoning import Reckoning
 from pipelines.verdict import Bottleneck
+from schemas.selection import Selection
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -92,6 +94,11 @@ class RunReport(BaseModel):
     reckoning: Reckoning | None = Field(
         None, description="What it took, beside what was expected, where the job has rates or prices."
     )
+    history: History = History()
+    selection: Selection = Selection()
+    models: dict[str, str] = Field(default_factory=dict, description="Pool of engines -> model@revision.")
+    versions: dict[str, str] = Field(default_factory=dict, description="Of what it ran on.")
+    page: str | None = Field(None, description="Where its page is; told by the run, as the page comes last.")
     files: int = 0
     stopped: str | None = Field(None, description="Why the run ended before its list did.")
     unsettled: tuple[str, ...] = Field((), description="Documents that still owe answers, by URI.")

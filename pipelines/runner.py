@@ -17,9 +17,11 @@ from pipelines.choice import memory_of_cluster, settle_models
 from pipelines.cluster import cluster, here, unwrapped
 from pipelines.expectation import read_seen
 from pipelines.feed import read_list
+from pipelines.history import Recorder
 from pipelines.interrupt import Interrupt, interrupted_anywhere, interrupts
 from pipelines.lease import Lease
 from pipelines.occupancy import refuse_foreign_output
+from pipelines.page.make import publish_page
 from pipelines.plan import Plan, make_plan
 from pipelines.progress import Progress
 from pipelines.reckoning import reckon
@@ -28,8 +30,9 @@ from pipelines.settle import settle
 from pipelines.sources import open_source
 from pipelines.tally import Tally
 from pipelines.verdict import Bottleneck, Timeline, judge
+from pipelines.versions import versions
 from pipelines.whole import due
-from schemas.errors import Interrupted
+from schemas.errors import Interrupted, PageError
 from workers.storage.factory import join, open_storage
 from workers.tally import TOKENS
 
@@ -67,11 +70,31 @@ def run(job: JobSpec, console: Console | None = None, selection: Selection | Non
         GemstreamError: the source, the output or the engines failed; what was published stays, and the same
             command goes on from there.
     """
+    console = console or Console(stderr=True)
     with interrupted_anywhere():
-        return _run(job, console or Console(stderr=True), selection)
+        plan, report = _run(job, console, selection)
+        return with_page(plan, report, console)
 
 
-def _run(job: JobSpec, console: Console, selection: Selection | None) -> RunReport:
+def with_page(plan: Plan, report: RunReport, console: Console) -> RunReport:
+    """The report, and beside it its page, if the job wants one. It comes when Ray has gone and the output is
+    free: nothing waits for it, and the run is what it is without it."""
+    if not plan.job.report.page:
+        return report
+    try:
+        return report.model_copy(update={"page": publish_page(plan, report)})
+    except PageError as error:
+        console.print(
+            f"the run has no page: {error.message}; to try again: gemstream report {report.output} --run "
+            f"{report.run_id} --html report.html",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        return report
+
+
+def _run(job: JobSpec, console: Console, selection: Selection | None) -> tuple[Plan, RunReport]:
     source = source_of(job)
     # Everything that can be refused is refused before Ray starts, which takes seconds.
     first = make_plan(settle_models(job).job, source.attributes, job.engine.gpus or 0.0, selection)
@@ -88,7 +111,8 @@ def _run(job: JobSpec, console: Console, selection: Selection | None) -> RunRepo
             for pool, reason in chosen.reasons.items():
                 console.print(f"models.{pool}: {reason}")
             plan = make_plan(chosen.job, source.attributes, gpus, selection)
-            return _stream(replace(plan, run_id=first.run_id), source, console, lease)
+            plan = replace(plan, run_id=first.run_id)
+            return plan, _stream(plan, source, console, lease)
         except RayError as error:
             raise unwrapped(error) from error
 
@@ -158,6 +182,7 @@ class Stream:
         self._feed, self._meter = feed, meter
         self.progress = Progress(console)
         self.timelines = {lane.pool: Timeline(lane.pool) for lane in plan.lanes}
+        self.recorder = Recorder()
         self._began = time.monotonic()
         self._looked = -math.inf
         self.tally = Tally()
@@ -218,8 +243,10 @@ class Stream:
         listed, counts, times = ray.get(
             [self._feed.progress.remote(), self._meter.read.remote(), self._meter.times.remote()]
         )
+        seconds = time.monotonic() - self._began
         for timeline in self.timelines.values():
-            timeline.add(time.monotonic() - self._began, times)
+            timeline.add(seconds, times)
+        self.recorder.add(seconds, counts, listed.documents, self.written)
         share = self.tally.failed_share(listed.skipped)
         if self.stopped is None and self.tally.done >= JUDGED and share > self._plan.job.limits.failed_share:
             self.stopped = f"{share:.0%} of the documents failed (limits.failed_share)"
@@ -297,6 +324,10 @@ def _report(
         ),
         bottlenecks=held_up,
         reckoning=reckoning,
+        history=stream.recorder.history(),
+        selection=plan.selection,
+        models={lane.pool: f"{lane.model.source}@{lane.model.revision}" for lane in plan.lanes},
+        versions=versions(),
         files=stream.files,
         stopped=stopped,
         unsettled=found.missing if stopped is None else (),

@@ -68,6 +68,8 @@ def show(report: RunReport, as_json: bool) -> None:
         Console().print(report.table())
         typer.echo(report.verdict)
         typer.echo(f"{report.files} files under {report.output}, the run under _runs/{report.run_id}")
+        if report.page:
+            typer.echo(f"to be read in a browser: {report.page}")
         for uri in report.unsettled[:20]:
             typer.echo(f"unaccounted: {uri}")
     raise typer.Exit(report.exit_code)

@@ -27,6 +27,7 @@
         ├── ParserTimeout           the parser did not come back
         ├── RequestRefused          the engine will not take this request
         ├── PoisonRequest           in flight at two engine deaths: quarantined
+        ├── PageError               the page of a run could not be made; everything else of it is there
         └── AnswerError             the engine answered, the answer does not hold
             ├── TruncatedAnswer     cut off at its token budget
             ├── LoopingAnswer       the same words without end
@@ -250,6 +251,13 @@ class PoisonRequest(TerminalError):
 
     category = "poison"
     stage = "infer"
+
+
+class PageError(TerminalError):
+    """The page of a run (`report.html`) could not be made; everything else of the run is there."""
+
+    category = "page"
+    stage = "report"
 
 
 class AnswerError(TerminalError):

@@ -25,6 +25,7 @@ from schemas.models import AUTO, Pool, Precision
 from schemas.prices import Prices
 from schemas.rates import Rates, find_rates
 from schemas.rows import Pages, Tiling, Upright
+from schemas.secrets import masked
 from schemas.storage import StorageOptions
 from schemas.tasks import make_task, spread
 from schemas.tasks.base import Task
@@ -140,6 +141,19 @@ class SinkOptions(Options):
     )
 
 
+class ReportOptions(Options):
+    """What a run says of itself besides `report.json`."""
+
+    page: bool = Field(True, description="Make `_runs/<run_id>/report.html` at the end.")
+    gallery: int = Field(
+        12,
+        ge=0,
+        le=48,
+        description="Parts that the page shows as they look and sound, beside what was said of them. 0: it "
+        "has no content of any document.",
+    )
+
+
 class JobSpec(Options):
     """One job. `gemstream.yaml`, the command line and Python all end here."""
 
@@ -159,6 +173,7 @@ class JobSpec(Options):
     sink: SinkOptions = SinkOptions()
     storage: StorageOptions = StorageOptions()
     limits: Limits = Limits()
+    report: ReportOptions = ReportOptions()
     rates: Rates | None = Field(
         None,
         description="How fast things go, to size runs by: L4, A100, H100, or a file of `gemstream bench`.",
@@ -212,6 +227,7 @@ class JobSpec(Options):
             {"task": task.kind, **task.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
             for task in self.tasks
         ]
+        values["engine"], values["storage"] = masked(values["engine"]), masked(values["storage"])
         return values
 
 

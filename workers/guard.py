@@ -270,7 +270,7 @@ class _Answers(pickle.Unpickler):
 def serve() -> None:
     """The child's whole life: requests in, values out, until the parent is gone."""
     descriptor, parent = map(int, sys.argv[2:])
-    _die_with(parent)
+    die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection = Connection(descriptor)
@@ -341,8 +341,12 @@ def _address_space() -> int:
     return int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies; even one that hangs in native code."""
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, even one that hangs in native code.
+
+    Args:
+        parent: its process id. What dies is the thread of it that started this process.
+    """
     pr_set_pdeathsig = 1
     ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
     if os.getppid() != parent:

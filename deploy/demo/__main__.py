@@ -132,10 +132,12 @@ def tell(folder: Path) -> None:
         ("records", "one row per answer, a folder per task"),
         ("documents", "one row per document: its text, and what is missing of it"),
         ("errors", "one row per failure: two of the examples are broken on purpose"),
-        ("_runs", "the job as it ran, its counts and its report"),
+        ("_runs", "the job as it ran, its counts, its report and its page"),
     ):
         count = sum(1 for file in (folder / path).rglob("*") if file.is_file())
         print(f"  {path + '/':10} {count:3} files: {what}")
+    for page in sorted(folder.glob("_runs/*/report.html")):
+        print(f"To be looked at in a browser: {os.path.relpath(page)}")
     print(
         f"What each example holds is in {os.path.relpath(EXAMPLES)}/truth.json.\n"
         "The models are small checkpoints that read the pages and hear the digits of this demo's own\n"

@@ -98,6 +98,7 @@ def job_file(
         },
         "expand": {"workers": 1},
         "sink": {"rows": 40, "seconds": 1},
+        "report": {"page": False},
     }
     path = folder / f"job-{seconds:g}.yaml"
     path.write_text(yaml.safe_dump(values | settings))

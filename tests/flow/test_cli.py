@@ -16,7 +16,7 @@ from schemas.job import JobSpec, make_job
 from tests.fixtures.runs import GEMMA3, RunJob
 from tests.flow.test_faults import rows
 
-FAULT = ["--set", "engine.kind=fault", "--vision-model", str(GEMMA3)]
+FAULT = ["--set", "engine.kind=fault", "--set", "report.page=false", "--vision-model", str(GEMMA3)]
 
 
 def gemstream(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,23 @@
+"""What is written down of settings that are free text: without what looks like a secret."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+MASK = "**********"
+"""As pydantic writes a SecretStr."""
+_NAMED = re.compile(r"(token|api_?key|secret|password|authorization)$", re.IGNORECASE)
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def masked(value: Any, name: str = "") -> Any:
+    """JSON values with the mask in place of strings whose name says that they are secret, such as vLLM's
+    `hf_token`, and of names and passwords in addresses."""
+    if isinstance(value, dict):
+        return {key: masked(inner, str(key)) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [masked(inner, name) for inner in value]
+    if isinstance(value, str):
+        return MASK if _NAMED.search(name) else _USER_INFO.sub(f"{MASK}@", value)
+    return value
