@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines import catalogue, judging, measuring, upkeep
+from pipelines import catalogue, jobs, judging, measuring, upkeep
 from pipelines.flags import (
     AsJson,
     Audio,
@@ -121,6 +121,8 @@ app.command()(upkeep.gc)
 app.command()(subtitles)
 app.command()(judging.evaluate)
 app.command()(measuring.bench)
+for command in (jobs.submit, jobs.status, jobs.logs, jobs.wait, jobs.stop):
+    app.command()(command)
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ from pipelines.sources import open_source
 from pipelines.sweep import sweep
 from pipelines.tally import Tally
 from pipelines.verdict import Bottleneck, Timeline, judge
+from pipelines.waiting import Waiting
 from pipelines.whole import due
 from schemas.errors import Interrupted
 from workers.storage.factory import join, open_storage
@@ -123,7 +124,8 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     meter = ray.remote(**here())(MeterActor).remote()
     journal = ray.remote(**here())(JournalActor).remote()
     sizing, handles = size(plan), (MeterHandle(meter), JournalHandle(journal))
-    stream = Stream(plan, console, lease, feed, meter)
+    waiting = Waiting(console, [lane.pool for lane in plan.lanes], sizing.gpus, plan.job.limits.node_seconds)
+    stream = Stream(plan, console, lease, feed, meter, waiting)
     stream.run(build(plan, feed, *handles, sizing))
     ray.get(feed.check.remote())
     listed = read_list(plan, ["document_id", "version", "uri", "skipped"])
@@ -151,13 +153,20 @@ class Stream:
         lease: of the output, looked at all the while.
         feed: the actor that lists.
         meter: the actor that counts.
+        waiting: for room for engines.
     """
 
     def __init__(
-        self, plan: Plan, console: Console, lease: Lease, feed: ActorHandle[Any], meter: ActorHandle[Any]
+        self,
+        plan: Plan,
+        console: Console,
+        lease: Lease,
+        feed: ActorHandle[Any],
+        meter: ActorHandle[Any],
+        waiting: Waiting,
     ) -> None:
         self._plan, self._console, self._lease = plan, console, lease
-        self._feed, self._meter = feed, meter
+        self._feed, self._meter, self._waiting = feed, meter, waiting
         self.progress = Progress(console)
         self.timelines = {lane.pool: Timeline(lane.pool) for lane in plan.lanes}
         self._began = time.monotonic()
@@ -173,6 +182,7 @@ class Stream:
             whole: the outcomes are about whole documents, which are counted already.
 
         Raises:
+            ClusterUnavailable: no node had room for an engine in time.
             Interrupted: a signal ended it; what was answered is written.
         """
         import ray
@@ -216,6 +226,7 @@ class Stream:
         listed, counts, times = ray.get(
             [self._feed.progress.remote(), self._meter.read.remote(), self._meter.times.remote()]
         )
+        self._waiting.look(counts)
         for timeline in self.timelines.values():
             timeline.add(time.monotonic() - self._began, times)
         share = self.tally.failed_share(listed.skipped)
