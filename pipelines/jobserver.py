@@ -30,6 +30,8 @@ SIGNALLED = 128
 """What a shell adds to the number of the signal that ended a process."""
 EXIT_STOPPED = 5
 """Of a job that was stopped, of which Ray keeps no exit code: what the run itself exits with then."""
+TOKEN_ASKED = "authentication token"
+"""In what a Ray dashboard says to a request without one, or with a wrong one."""
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 HINT = "http://127.0.0.1:8265 is that of a Ray head on this machine, or of a port that kubectl forwards"
 
@@ -109,6 +111,11 @@ class JobServer(JobSubmissionClient):  # type: ignore[misc]
                 f"or forwarded? {HINT}"
             ) from error
         except AuthenticationError as error:
+            if TOKEN_ASKED not in str(error).partition("\n\n")[0]:
+                raise ClusterUnavailable(
+                    f"{self.place} lets nobody in, and not as a Ray dashboard does; look at the port "
+                    f"({HINT}), or name what a proxy before it asks for in RAY_JOB_HEADERS"
+                ) from error
             raise JobError(
                 f"{self.place} asks for a token and got none that it knows: set RAY_AUTH_MODE=token, and "
                 "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH if it is not in ~/.ray/auth_token",

@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,32 +21,25 @@ from typing import Any
 import httpx2
 import pyarrow.parquet as pq
 import pytest
+import typer
 import yaml
 
 from deploy.demo.documents import EXAMPLES, read_truth
 from deploy.demo.objectstore import LOOPBACK, ObjectStore, free_ports
 from deploy.demo.paper import PASSWORD
 from pipelines import jobs, jobserver
+from pipelines.arrive import BEGUN
 from pipelines.jobserver import JobServer, exit_code
 from pipelines.report import EXIT_BAD_JOB, EXIT_CRASH, EXIT_DONE
 from pipelines.submit import Terms, new_id, pack
 from schemas.errors import ClusterUnavailable, JobError
 from schemas.job import make_job
-from schemas.storage import StorageOptions
 from tests.fixtures.head import Head, ray_head
-from tests.fixtures.runs import GEMMA3
-from workers.storage.factory import open_storage
+from tests.fixtures.runs import DEMO_JOB, GEMMA3
 
 SHOWN = ("pdf/april.pdf", "pdf/locked.pdf")
-SHAPE = {
-    "type": "object",
-    "properties": {
-        "kind": {"type": ["string", "null"], "enum": ["invoice", "receipt", "letter", None]},
-        "number": {"type": ["string", "null"], "maxLength": 6},
-    },
-    "required": ["kind", "number"],
-    "additionalProperties": False,
-}
+SHAPE = yaml.safe_load(DEMO_JOB.read_text())["tasks"][3]["schema"]
+FAULT = {"kind": "fault", "gpus": 0}
 UNTOLD = "an-hour-of-untold-words"
 EXIT_SIGNAL = 5
 
@@ -102,7 +97,7 @@ def ended(server: JobServer, submission: str) -> tuple[int | None, str]:
 
 @pytest.mark.timeout(240)
 def test_a_job_goes_there_and_its_answers_and_exit_code_come_back(
-    head: Head, gemstream: Gemstream, object_store: ObjectStore, tmp_path: Path
+    head: Head, gemstream: Gemstream, server: JobServer, object_store: ObjectStore, tmp_path: Path
 ) -> None:
     for name in SHOWN:
         object_store.client().upload_file(str(EXAMPLES / name), object_store.bucket, f"submitted/{name}")
@@ -117,7 +112,7 @@ def test_a_job_goes_there_and_its_answers_and_exit_code_come_back(
                 "output": (output := object_store.url("submitted-out")),
                 "tasks": [{"task": "extract", "schema": str(tmp_path / "shape.json"), "max_tokens": 96}],
                 "models": {"vision": str(GEMMA3)},
-                "engine": {"max_num_seqs": 16, "max_model_len": 1024},
+                "engine": {"max_num_seqs": 16, "max_model_len": 1024, "gpus": 0},
                 "expand": {"passwords_env": "GS_PASSWORDS"},
             }
         )
@@ -128,8 +123,8 @@ def test_a_job_goes_there_and_its_answers_and_exit_code_come_back(
     submission = sending.stdout.strip()
     assert f"logs --follow {submission}" in sending.stderr
 
-    seen = json.loads(gemstream("status", submission, "--json").stdout)
-    assert (seen["status"], seen["exit_code"], seen["output"]) == ("running", None, output)
+    seen = server.details(submission)
+    assert (seen.status.value, exit_code(seen), seen.metadata["output"]) == ("RUNNING", None, output)
     followed = gemstream("logs", "--follow", submission)
     assert followed.returncode == 0, followed.stderr
     waited = gemstream("wait", submission, "--json")
@@ -141,9 +136,7 @@ def test_a_job_goes_there_and_its_answers_and_exit_code_come_back(
     truth = read_truth(EXAMPLES)
     found = answers(object_store, output)
     assert found == {
-        (object_store.url(f"submitted/{name}"), index): {
-            key: page["extract"][key] for key in SHAPE["properties"]
-        }
+        (object_store.url(f"submitted/{name}"), index): typed(page["extract"])
         for name in SHOWN
         for index, page in enumerate(truth[name]["pages"])
     }
@@ -168,14 +161,21 @@ def answers(store: ObjectStore, output: str) -> dict[tuple[str, int], Any]:
     return found
 
 
+def typed(fields: dict[str, Any]) -> dict[str, Any]:
+    """As the schema has them."""
+    dated = {"date": date.fromisoformat(fields["date"]), "total": Decimal(fields["total"])}
+    return {**fields, **dated}
+
+
 @pytest.fixture
 def slow(server: JobServer, tmp_path: Path) -> tuple[str, Path]:
-    """A job that answers one question after the other for some minutes, once it has answered some."""
+    """A job that goes on for two minutes, on the head's one GPU, once it has answered something. Its answers
+    take longer than the three seconds that Ray gives who is stopped."""
     source, output = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    for number in range(200):
-        (source / f"{number:03}.pdf").write_bytes((EXAMPLES / "pdf/april.pdf").read_bytes())
-    engine = {"kind": "fault", "options": {"seconds": 1.0}, "max_num_seqs": 1}
+    for number in range(480):
+        os.link(EXAMPLES / "shapes/circle.png", source / f"{number:04}.png")
+    engine = {"kind": "fault", "gpus": 1, "options": {"seconds": 6.0}, "max_num_seqs": 16}
     submission = sent(
         server,
         tmp_path / "slow",
@@ -185,7 +185,7 @@ def slow(server: JobServer, tmp_path: Path) -> tuple[str, Path]:
         sink={"seconds": 0.5},
         limits={"failed_share": 1.0, "drain_seconds": 15},
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 90
     while not list(output.glob("records/*/*.parquet")):
         details = server.details(submission)
         assert not details.status.is_terminal(), server.get_job_logs(submission)
@@ -195,43 +195,57 @@ def slow(server: JobServer, tmp_path: Path) -> tuple[str, Path]:
 
 
 def test_one_that_is_stopped_drains_and_who_would_write_beside_it_is_refused(
-    slow: tuple[str, Path], gemstream: Gemstream, server: JobServer, tmp_path: Path
+    slow: tuple[str, Path],
+    head: Head,
+    server: JobServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     submission, output = slow
-    second = sent(
-        server, tmp_path / "second", input=str(tmp_path / "in"), output=str(output), engine={"kind": "fault"}
-    )
+    second = sent(server, tmp_path / "second", input=str(tmp_path / "in"), output=str(output), engine=FAULT)
     code, said = ended(server, second)
     assert code == EXIT_BAD_JOB and "writes to this output until" in said
 
-    goes_on = gemstream("wait", submission, "--timeout", "0")
-    assert goes_on.returncode == jobs.EXIT_TIMEOUT and "goes on" in goes_on.stderr
-    stopped = gemstream("stop", submission)
-    assert stopped.returncode == 0, stopped.stderr
-    assert "SIGTERM ended the run" in stopped.stderr and "run the same command to go on" in stopped.stderr
+    with pytest.raises(typer.Exit) as left:
+        jobs.wait(submission, head.address, timeout=0)
+    assert left.value.exit_code == jobs.EXIT_TIMEOUT and "goes on" in capsys.readouterr().err
+    jobs.stop(submission, head.address)
+    words = capsys.readouterr().err
+    assert "SIGTERM ended the run" in words and "run the same command to go on" in words
     said = server.get_job_logs(submission)
     assert "SIGTERM: no new work, 15 s for what is in flight" in said
     rows = sum(pq.read_metadata(path).num_rows for path in output.glob("records/*/*.parquet"))
     assert f"{rows} rows are written" in said, "all that was answered, and what was in flight with it"
     assert not list(output.glob("_runs/_lease/*.json")), "and the lease is given back"
-    assert gemstream("wait", submission).returncode == EXIT_SIGNAL
+    with pytest.raises(typer.Exit) as left:
+        jobs.wait(submission, head.address)
+    assert left.value.exit_code == EXIT_SIGNAL
+    jobs.status(submission, head.address)
+    assert "stopped" in capsys.readouterr().out
 
 
-def test_an_answer_that_is_lost_starts_nothing_twice(
-    head: Head, server: JobServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_answer_that_is_lost_starts_nothing_twice_and_no_gpu_is_waited_for_without_end(
+    head: Head, server: JobServer, tmp_path: Path
 ) -> None:
-    source = tmp_path / "in"
-    source.mkdir()
-    values = {"input": str(source), "output": str(tmp_path / "out"), "engine": {"kind": "fault"}}
+    values = {
+        "input": str(EXAMPLES / "shapes"),
+        "output": str(tmp_path / "out"),
+        "engine": {"kind": "fault", "gpus": 2},
+        "limits": {"node_seconds": 2},
+    }
     with losing_the_first_answer(head) as (address, posted):
-        through = JobServer(address)
-        submission = sent(through, tmp_path / "sent", **values)
+        submission = sent(JobServer(address), tmp_path / "sent", **values)
     assert len(posted) == 2, "the first was taken, and its answer lost"
     code, said = ended(server, submission)
-    assert code == EXIT_DONE and said.count('"run_id"') == 1
+    assert said.count("Running entrypoint") == said.count(BEGUN) == 1
     assert sent(server, tmp_path / "again", Terms(submission=submission), **values) == submission
     with pytest.raises(JobError, match="is another job"):
         sent(server, tmp_path / "other", Terms(submission=submission), **{**values, "limit": 1})
+
+    assert code == EXIT_CRASH
+    assert "no node had 2 GPU and 1 CPU for an engine of vision within 2 s (limits.node_seconds)" in said
+    assert "the nodes, 1 now, have at most 1 GPU" in said
+    assert not list((tmp_path / "out").glob("records/**/*.parquet"))
 
 
 @contextmanager
@@ -277,22 +291,6 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         finally:
             way.shutdown()
             thread.join()
-
-
-def test_a_gpu_that_never_comes_is_not_waited_for_without_end(server: JobServer, tmp_path: Path) -> None:
-    submission = sent(
-        server,
-        tmp_path / "sent",
-        input=str(EXAMPLES / "shapes"),
-        output=str(tmp_path / "out"),
-        engine={"kind": "fault", "gpus": 1},
-        limits={"node_seconds": 2},
-    )
-    code, said = ended(server, submission)
-    assert code == EXIT_CRASH
-    assert "no node had 1 GPU and 1 CPU for an engine of vision within 2 s (limits.node_seconds)" in said
-    assert "the nodes, 1 now, have at most 0 GPU" in said
-    assert not list((tmp_path / "out").glob("records/**/*.parquet"))
 
 
 def test_what_the_cluster_lacks_is_said_by_submit_itself(gemstream: Gemstream, tmp_path: Path) -> None:
@@ -348,8 +346,18 @@ def test_somebody_takes_the_connection_and_says_nothing(monkeypatch: pytest.Monk
 
 
 def test_somebody_else_answers(object_store: ObjectStore) -> None:
-    with pytest.raises(ClusterUnavailable, match="is no Ray dashboard"):
+    with pytest.raises(ClusterUnavailable, match="not as a Ray dashboard does.*RAY_JOB_HEADERS"):
         JobServer(object_store.endpoint)
+
+
+def test_a_server_that_is_no_dashboard() -> None:
+    class Other(BaseHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with serving(Other) as address:
+        with pytest.raises(ClusterUnavailable, match="is no Ray dashboard \\(status 501"):
+            JobServer(address)
 
 
 def test_another_ray_is_not_sent_to(tmp_path: Path) -> None:
