@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from pipelines.arrive import BEGUN
 from pipelines.report import RunReport
 
 if TYPE_CHECKING:
@@ -67,6 +68,13 @@ async def _read(server: JobServer, submission: str, hear: Callable[[str, int], N
                 return
             hear(text, begins)
             begins += len(text)
+
+
+def last_word(log: str) -> str:
+    """The message that a run ended with, of one line or more; empty where it was not asked, or had none."""
+    before, begun, after = log.partition(BEGUN)
+    _, found, message = f"\n{after if begun else before}".rpartition("\ngemstream: ")
+    return (found + message).strip() if found else ""
 
 
 def report_in(log: str) -> RunReport | None:

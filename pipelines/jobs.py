@@ -200,6 +200,7 @@ def stop(
 
     Exit codes: 0 it has ended; 124 when --timeout is over, and it is still about to.
     """
+    from pipelines.following import last_word
     from pipelines.jobserver import JobServer, exit_code
     from pipelines.submit import STOP_VARIABLE
 
@@ -220,9 +221,9 @@ def stop(
     if exit_code(details) is None:
         typer.echo(f"{submission} was told to end, and has not within {seconds:g} s", err=True)
         raise typer.Exit(EXIT_TIMEOUT)
-    said = server.get_job_logs(submission).splitlines()
-    last = next((line for line in reversed(said) if line.startswith("gemstream: ")), "")
-    typer.echo(last.removeprefix("gemstream: ") or f"{submission} has ended", err=True)
+    said = last_word(server.get_job_logs(submission))
+    killed = f"{submission} was killed before it had come to an end; what is written stays, run it again"
+    typer.echo(said.removeprefix("gemstream: ") or killed, err=True)
 
 
 def _send(server: JobServer, parcel: Parcel) -> None:
@@ -292,7 +293,7 @@ def _ended(server: JobServer, submission: str, seconds: float | None) -> JobDeta
 
 def _leave(server: JobServer, details: JobDetails, code: int, as_json: bool) -> NoReturn:
     """Print what the run came to, as `gemstream run` does, and leave with its exit code."""
-    from pipelines.following import report_in
+    from pipelines.following import last_word, report_in
     from pipelines.upkeep import show
 
     said = server.patient()(server.get_job_logs, details.submission_id)
@@ -300,9 +301,7 @@ def _leave(server: JobServer, details: JobDetails, code: int, as_json: bool) -> 
     if report is not None and report.exit_code == code:
         show(report, as_json)
     lines = [line for line in said.splitlines() if line.strip()]
-    ours = next((number for number, line in enumerate(lines) if line.startswith("gemstream: ")), None)
-    about = lines[ours:] if ours is not None and code != 0 else lines[-10:]
-    typer.echo("\n".join(about[-20:] or [details.message or ""]), err=True)
+    typer.echo(last_word(said) or "\n".join(lines[-10:]) or details.message or "", err=True)
     means = ENDED.get(code, "killed by a signal" if code > 128 else "see the log")
     typer.echo(f"{details.submission_id} ended with exit code {code}: {means}", err=True)
     raise typer.Exit(code)

@@ -30,7 +30,7 @@ from pipelines.sources import open_source
 from pipelines.sweep import sweep
 from pipelines.tally import Tally
 from pipelines.verdict import Bottleneck, Timeline, judge
-from pipelines.waiting import Waiting
+from pipelines.waiting import Waiting, mention_cpus
 from pipelines.whole import due
 from schemas.errors import Interrupted
 from workers.storage.factory import join, open_storage
@@ -86,6 +86,7 @@ def _run(job: JobSpec, console: Console, selection: Selection | None) -> RunRepo
         from pipelines.graph import gpus_per_engine
 
         gpus = gpus_per_engine(job.engine)
+        mention_cpus(console, job.engine, gpus)
         try:
             chosen = settle_models(job, lambda: memory_of_cluster(gpus))
             for pool, reason in chosen.reasons.items():

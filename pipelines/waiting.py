@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
 from pipelines.meter import placed_in
 from schemas.errors import ClusterUnavailable
+from workers.registry import ENGINES, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from rich.console import Console
+
+    from schemas.job import EngineOptions
 
 FIRST_SECONDS = 20.0
 """Before it is mentioned, and then after twice as long each time: on two busy cores Ray takes up to 15 s to
@@ -73,6 +77,16 @@ class Waiting:
     def _wanted(self, lanes: Sequence[str]) -> str:
         gpu = f"{self._gpus:g} GPU and " if self._gpus else ""
         return f"{gpu}1 CPU for an engine of {' and for one of '.join(lanes)}"
+
+
+def mention_cpus(console: Console, options: EngineOptions, gpus: float) -> None:
+    """On a cluster that may yet get GPUs, say that the engines are put on what is there now."""
+    hosts_model = resolve(ENGINES, options.kind, "engine").hosts_model
+    if "RAY_ADDRESS" in os.environ and options.gpus is None and not gpus and hosts_model:
+        console.print(
+            "no node has a GPU now, so engines are put on CPUs; engine.gpus: 1 waits for GPU nodes",
+            highlight=False,
+        )
 
 
 def room_of_nodes() -> str:

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from pipelines.meter import placed_in
-from pipelines.waiting import FIRST_SECONDS, Waiting
+from pipelines.waiting import FIRST_SECONDS, Waiting, mention_cpus
 from schemas.errors import ClusterUnavailable
+from schemas.job import EngineOptions
 
 
 class Run:
@@ -53,3 +54,28 @@ def test_a_lane_that_waits_for_anothers_gpu_is_mentioned_and_ends_nothing() -> N
 
 def test_with_room_for_all_it_says_nothing() -> None:
     assert Run("vision", "audio").after(5_000, "vision", "audio") == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "gpus", "found", "address", "said"),
+    [
+        ("vllm", None, 0.0, "10.0.0.1:6379", True),
+        ("vllm", None, 1.0, "10.0.0.1:6379", False),
+        ("vllm", 0, 0.0, "10.0.0.1:6379", False),
+        ("openai", None, 0.0, "10.0.0.1:6379", False),
+        ("vllm", None, 0.0, None, False),
+    ],
+)
+def test_who_would_scale_up_from_no_gpu_is_told_how(
+    kind: str,
+    gpus: float | None,
+    found: float,
+    address: str | None,
+    said: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    words = io.StringIO()
+    mention_cpus(Console(file=words, width=300), EngineOptions(kind=kind, gpus=gpus), found)
+    assert ("engine.gpus: 1 waits for GPU nodes" in words.getvalue()) is said
