@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ def follow(server: JobServer, submission: str, say: Callable[[str], None]) -> No
         if server.patient()(server.details, submission).status.is_terminal():
             hear(server.patient()(server.get_job_logs, submission), 0)
             return
+        time.sleep(AGAIN_SECONDS)
 
 
 async def _read(server: JobServer, submission: str, hear: Callable[[str, int], None]) -> None:
@@ -61,11 +63,8 @@ async def _read(server: JobServer, submission: str, hear: Callable[[str, int], N
                     return
             try:
                 text = word.result()
-            except StopAsyncIteration:
-                return
-            except (RuntimeError, OSError, aiohttp.ClientError):
-                await asyncio.sleep(AGAIN_SECONDS)
-                return
+            except (StopAsyncIteration, RuntimeError, OSError, aiohttp.ClientError):
+                return  # whether the job has ended is known from elsewhere
             hear(text, begins)
             begins += len(text)
 

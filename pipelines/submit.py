@@ -29,6 +29,8 @@ Code = Literal["image", "local"]
 
 SENT_BYTES = 50 * 1024 * 1024
 """Ray keeps what is sent in the memory of the head's GCS, and takes 500 MiB. The program is 1 MB."""
+ROOT = Path(arrive.__file__).parents[1]
+"""Where this program's packages are: a checkout, or an environment's site-packages among many others."""
 ENTRY = "gemstream_job.py"
 END_SECONDS = 40
 """Beside `limits.drain_seconds`: to publish what was answered, and to give back the lease. A store that is
@@ -98,23 +100,9 @@ def pack(job: JobSpec, terms: Terms, folder: Path) -> Parcel:
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     (folder / arrive.JOB).write_text(text)
     shutil.copyfile(arrive.__file__, folder / ENTRY)
-    root = Path(arrive.__file__).parents[1]
+    sent = _facts(terms, [] if terms.cluster_paths else paths, [*flags, *terms.flags])
     if terms.code == "local":
-        for path in arrive.code_files(root):
-            target = folder / path.relative_to(root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-    sent = {
-        "versions": arrive.versions(),
-        "python": arrive.python(),
-        "code": terms.code,
-        "digest": arrive.code_of(root),
-        "needs": _needs() if terms.code == "local" else [],
-        "secrets": list(terms.secrets),
-        "paths": [] if terms.cluster_paths else paths,
-        "machine": arrive.machine(),
-        "flags": [*flags, *terms.flags],
-    }
+        _copy_code(folder)
     (folder / arrive.SENT).write_text(json.dumps(sent, indent=1))
     _refuse_large(folder)
     return Parcel(
@@ -130,6 +118,29 @@ def pack(job: JobSpec, terms: Terms, folder: Path) -> Parcel:
         },
         environment={STOP_VARIABLE: str(math.ceil(job.limits.drain_seconds) + END_SECONDS)},
     )
+
+
+def _facts(terms: Terms, paths: list[str], flags: list[str]) -> dict[str, Any]:
+    """What `arrive` holds the cluster against."""
+    return {
+        "versions": arrive.versions(),
+        "python": arrive.python(),
+        "code": terms.code,
+        "digest": arrive.code_of(ROOT),
+        "needs": _needs() if terms.code == "local" else [],
+        "secrets": list(terms.secrets),
+        "paths": paths,
+        # Without paths it is one job, from wherever a scheduler's second try comes.
+        "machine": arrive.machine() if paths else "",
+        "flags": flags,
+    }
+
+
+def _copy_code(folder: Path) -> None:
+    for path in arrive.code_files(ROOT):
+        target = folder / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
 
 
 def new_id() -> str:
