@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines import catalogue, doctoring, judging, measuring, reporting, upkeep
+from pipelines import catalogue, doctoring, jobs, judging, measuring, reporting, upkeep
 from pipelines.flags import (
     AsJson,
     Audio,
@@ -123,6 +123,8 @@ app.command()(subtitles)
 app.command()(judging.evaluate)
 app.command()(measuring.bench)
 app.command()(doctoring.doctor)
+for command in (jobs.submit, jobs.status, jobs.logs, jobs.wait, jobs.stop):
+    app.command()(command)
 
 
 def main() -> None:

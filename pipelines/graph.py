@@ -235,7 +235,9 @@ def _infer(
     )
     least, most = sizing.engine_replicas
     blocks = blocks_in_flight(lane)
-    return parts.map_batches(
+    # As `map_groups` has it: `map_batches` refuses whole blocks as batches of an actor with a GPU, and a size
+    # would hold blocks back until that many rows are together.
+    return parts.map_batches_internal(
         Infer,
         batch_size=None,
         batch_format="pyarrow",

@@ -47,6 +47,11 @@ class MeterActor:
         return dict(self._seconds)
 
 
+def placed_in(lane: str) -> str:
+    """What the engines' workers of a lane are counted as, that have come to be on some node."""
+    return f"engines of {lane}"
+
+
 @dataclass(frozen=True)
 class MeterHandle:
     """A `workers.meter.Meter` that reaches the actor from any process: sent, and not waited for. `lane` is
@@ -62,6 +67,10 @@ class MeterHandle:
     def spent(self, stage: str, seconds: Mapping[str, float]) -> None:
         """Add what one worker of a stage did with its time."""
         self.actor.spent.remote(self.lane, stage, dict(seconds))
+
+    def placed(self) -> None:
+        """See `workers.meter.Meter`."""
+        self.actor.add.remote(placed_in(self.lane), 1, 0)
 
     def draining(self) -> bool:
         """See `workers.meter.Meter`."""

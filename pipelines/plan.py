@@ -196,7 +196,7 @@ def _lane(
     _check(engine, config)
     pages = job.expand.pages if pool == "vision" else Pages.IMAGE
     expand = ExpandOptions(
-        passwords=job.expand.passwords,
+        passwords=job.expand.tried(),
         pages=pages,
         text_characters=room_for_text(tasks, length) if pages is not Pages.IMAGE else 0,
         checked_share=job.expand.checked_share if any(map(_is_checked, tasks)) else 0,

@@ -31,6 +31,7 @@ from pipelines.sources import open_source
 from pipelines.tally import Tally
 from pipelines.verdict import Bottleneck, Timeline, judge
 from pipelines.versions import versions
+from pipelines.waiting import Waiting, mention_cpus
 from pipelines.whole import due
 from schemas.errors import Interrupted, PageError
 from workers.storage.factory import join, open_storage
@@ -106,6 +107,7 @@ def _run(job: JobSpec, console: Console, selection: Selection | None) -> tuple[P
         from pipelines.graph import gpus_per_engine
 
         gpus = gpus_per_engine(job.engine)
+        mention_cpus(console, job.engine, gpus)
         try:
             chosen = settle_models(job, lambda: memory_of_cluster(gpus))
             for pool, reason in chosen.reasons.items():
@@ -145,7 +147,8 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     meter = ray.remote(**here())(MeterActor).remote()
     journal = ray.remote(**here())(JournalActor).remote()
     sizing, handles = size(plan), (MeterHandle(meter), JournalHandle(journal))
-    stream = Stream(plan, console, lease, feed, meter)
+    waiting = Waiting(console, [lane.pool for lane in plan.lanes], sizing.gpus, plan.job.limits.node_seconds)
+    stream = Stream(plan, console, lease, feed, meter, waiting)
     stream.run(build(plan, feed, *handles, sizing))
     ray.get(feed.check.remote())
     listed = read_list(plan, ["document_id", "version", "uri", "skipped"])
@@ -173,13 +176,20 @@ class Stream:
         lease: of the output, looked at all the while.
         feed: the actor that lists.
         meter: the actor that counts.
+        waiting: for room for engines.
     """
 
     def __init__(
-        self, plan: Plan, console: Console, lease: Lease, feed: ActorHandle[Any], meter: ActorHandle[Any]
+        self,
+        plan: Plan,
+        console: Console,
+        lease: Lease,
+        feed: ActorHandle[Any],
+        meter: ActorHandle[Any],
+        waiting: Waiting,
     ) -> None:
         self._plan, self._console, self._lease = plan, console, lease
-        self._feed, self._meter = feed, meter
+        self._feed, self._meter, self._waiting = feed, meter, waiting
         self.progress = Progress(console)
         self.timelines = {lane.pool: Timeline(lane.pool) for lane in plan.lanes}
         self.recorder = Recorder()
@@ -197,6 +207,7 @@ class Stream:
             whole: the outcomes are about whole documents, which are counted already.
 
         Raises:
+            ClusterUnavailable: no node had room for an engine in time.
             Interrupted: a signal ended it; what was answered is written.
         """
         import ray
@@ -244,6 +255,7 @@ class Stream:
             [self._feed.progress.remote(), self._meter.read.remote(), self._meter.times.remote()]
         )
         seconds = time.monotonic() - self._began
+        self._waiting.look(counts)
         for timeline in self.timelines.values():
             timeline.add(seconds, times)
         self.recorder.add(seconds, counts, listed.documents, self.written)

@@ -98,7 +98,7 @@ def _documents(output: str, metrics: Mapping[str, Metric], job: JobSpec) -> tupl
 
 def _pages(documents: pa.Table, job: JobSpec) -> Iterator[dict[str, Any]]:
     options = ExpandOptions(
-        passwords=job.expand.passwords, image_size=IMAGE_SIZE, pages=Pages.AUTO, text_characters=ANY_LENGTH
+        passwords=job.expand.tried(), image_size=IMAGE_SIZE, pages=Pages.AUTO, text_characters=ANY_LENGTH
     )
     stage = Expand(job.storage, options, job.limits, {PartKind.PAGE.value: ["ocr"]})
     # Without a size, each is looked up: its version is that of today.

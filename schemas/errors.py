@@ -11,6 +11,7 @@
     │   ├── Draining                the run is being ended: not asked any more
     │   ├── Interrupted             a signal ended the run (exit code 5)
     │   ├── ClusterLost             a node, or an actor that the run hangs by, is gone
+    │   ├── ClusterUnavailable      no cluster answers, or none of its nodes has room for an engine
     │   └── LeaseLost               another run may write to the output now
     └── TerminalError               the same call will fail again
         ├── ObjectMissing           listed, or named in a manifest, but not there
@@ -153,6 +154,12 @@ class ClusterLost(TransientError):
     """A node, or an actor that the run hangs by, is gone."""
 
     category = "cluster_lost"
+
+
+class ClusterUnavailable(TransientError):
+    """No cluster answers at the address, or no node of it had room for an engine in time."""
+
+    category = "cluster_unavailable"
 
 
 class ObjectMissing(TerminalError):

@@ -94,6 +94,12 @@ class PageOptions(Options):
     """How documents become parts."""
 
     passwords: tuple[SecretStr, ...] = Field((), description="Tried in turn on encrypted documents.")
+    passwords_env: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="An environment variable of the driver's with more of them, one a line: of a job that is "
+        "submitted they do not travel.",
+    )
     jpeg_quality: int = Field(
         90, ge=30, le=100, description="Quality of the JPEG a page or photo travels as."
     )
@@ -123,6 +129,22 @@ class PageOptions(Options):
         None, ge=32, le=4096, description="Longest side shown; the model's own if not set."
     )
     workers: int | None = Field(None, ge=1, description="Parser processes; one per CPU left over if not set.")
+
+    def tried(self) -> tuple[SecretStr, ...]:
+        """All passwords, those from the environment last.
+
+        Raises:
+            JobError: the variable is not set.
+        """
+        if self.passwords_env is None:
+            return self.passwords
+        lines = os.environ.get(self.passwords_env, "").splitlines()
+        if not lines:
+            raise JobError(
+                f"expand.passwords_env: {self.passwords_env} is not set where the run's driver is",
+                key="expand.passwords_env",
+            )
+        return self.passwords + tuple(SecretStr(line) for line in lines)
 
     @field_validator("tiling", mode="before")
     @classmethod

@@ -39,6 +39,12 @@ class Limits(BaseModel):
     drain_seconds: float = Field(
         20, ge=0, description="Wall seconds a run that is told to end waits for what is in flight."
     )
+    # A GPU node of the large clouds is there in two to eight minutes where there are any to be had.
+    node_seconds: float = Field(
+        1_800,
+        gt=0,
+        description="Wall seconds a run waits for a node with room for an engine, before it gives up.",
+    )
     failed_share: float = Field(
         0.1, ge=0, le=1, description="Share of documents that may fail; beyond it the run stops, exit code 3."
     )

@@ -42,7 +42,8 @@ def test_every_expander_makes_one_kind_of_part(kind: str) -> None:
 
 
 NEVER_WRITTEN = set(
-    "job internal answer engine_unavailable draining interrupted lease_lost cluster_lost page".split()
+    "job internal answer engine_unavailable draining interrupted lease_lost cluster_lost "
+    "cluster_unavailable page".split()
 )
 """Categories of what ends a run or never leaves it; the rest may stand in `errors/`."""
 

@@ -105,6 +105,8 @@ class Infer:
         self._watchdog = Watchdog(limits.heartbeat_seconds)
         self._tables = 0
         self._listening: asyncio.Task[None] | None = None
+        if meter is not None:
+            meter.placed()
 
     async def __call__(self, parts: pa.Table) -> AsyncIterator[pa.Table]:
         """PARTS to OUTCOMES, one row per (part, task); rows with a status pass as they are.

@@ -20,6 +20,10 @@ class Meter(Protocol):
         """Add what one worker of a stage did with its time, by state (`workers.clock`); never blocks."""
         ...
 
+    def placed(self) -> None:
+        """An engine's worker is on a node that has room for it; never blocks."""
+        ...
+
     def draining(self) -> bool:
         """Whether the run is being ended: what has begun is finished, nothing else is begun."""
         ...
