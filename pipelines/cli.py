@@ -9,6 +9,7 @@ import sys
 import typer
 
 from pipelines import catalogue, judging, measuring, upkeep
+from pipelines.deploying import commands as deploying
 from pipelines.flags import (
     AsJson,
     Audio,
@@ -121,6 +122,7 @@ app.command()(upkeep.gc)
 app.command()(subtitles)
 app.command()(judging.evaluate)
 app.command()(measuring.bench)
+app.add_typer(deploying.app, name="deploy")
 
 
 def main() -> None:
