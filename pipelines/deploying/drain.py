@@ -10,7 +10,7 @@ import json
 import os
 import signal
 from typing import TYPE_CHECKING, Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +31,10 @@ def drain(seconds: float, jobs: str = JOBS) -> list[int]:
     """
     import psutil
 
-    with urlopen(jobs, timeout=ANSWER_SECONDS) as answer:  # the pod's own loopback
+    # KubeRay gives each of a cluster's containers its token, where it has one.
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    asked = Request(jobs, headers={"Authorization": f"Bearer {token}"} if token else {})
+    with urlopen(asked, timeout=ANSWER_SECONDS) as answer:
         listed: list[dict[str, Any]] = json.load(answer)
     here = []
     for pid in _drivers(listed):

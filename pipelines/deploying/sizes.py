@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 READ_CPUS = 0.1
 """Of the task that follows the list, one for each pool."""
+WRITE_CPUS = 0.4
+"""Of the tasks that write part files, at most (`pipelines.publish`): a node full of parsers has none."""
 STOP_SECONDS = 70
 """After the drain, to publish what it brought and to end. An assumption, on the safe side."""
 GRACE_SECONDS = 100
@@ -41,8 +43,8 @@ def size(spec: dict[str, Any], job: JobSpec) -> None:
     for group in cluster["workerGroupSpecs"]:
         if group["groupName"] == "cpu":
             engines = 0 if gpus else most
-            workers = (job.expand.workers or 1) + engines + READ_CPUS
-            group["maxReplicas"] = math.ceil(len(pools) * workers / int(group["rayStartParams"]["num-cpus"]))
+            cpus = len(pools) * ((job.expand.workers or 1) + engines + READ_CPUS) + WRITE_CPUS
+            group["maxReplicas"] = math.ceil(cpus / int(group["rayStartParams"]["num-cpus"]))
         else:
             _size_gpu_group(group, job, most, gpus)
     _size_drain(cluster, job.limits.drain_seconds)

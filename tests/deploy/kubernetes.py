@@ -136,6 +136,8 @@ def _cluster_faults(spec: Resource) -> Iterator[str]:
     for key in ("backoffLimit", "activeDeadlineSeconds", "preRunningDeadlineSeconds"):
         if not spec.get(key):
             yield f"{key}: not said"
+    if cluster.get("authOptions") != {"mode": "token"}:
+        yield "authOptions: whoever reaches the dashboard can run anything"
     if not spec.get("shutdownAfterJobFinishes"):
         yield "shutdownAfterJobFinishes: nodes stay when the run is over"
     for group in cluster["workerGroupSpecs"]:

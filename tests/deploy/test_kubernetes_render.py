@@ -68,7 +68,7 @@ def test_there_is_a_group_for_each_model_that_is_asked() -> None:
 def test_groups_grow_to_what_the_engines_may_come_to() -> None:
     found = groups(rendered(engine={"replicas": 4, "max_replicas": 16}))
     assert (found["vision"]["minReplicas"], found["vision"]["maxReplicas"]) == (0, 16)
-    # Two parsers an engine, eight a node, and one CPU's tenth for what reads the list.
+    # Two parsers an engine, eight a node, and half a CPU for what reads the list and writes the files.
     assert found["cpu"]["maxReplicas"] == 5
     assert job_in(rendered(engine={"replicas": 16})).expand.workers == 32
     assert groups(rendered(expand={"workers": 80}))["cpu"]["maxReplicas"] == 11

@@ -29,15 +29,22 @@ class _Jobs(BaseHTTPRequestHandler):
     """Ray's list of jobs, as its own models write it."""
 
     jobs: ClassVar[list[JobDetails]] = []
+    token: ClassVar[str] = "only-here"
 
     def do_GET(self) -> None:
         body = "[" + ",".join(job.model_dump_json() for job in self.jobs) + "]"
-        self.send_response(200)
+        known = self.headers.get("Authorization") == f"Bearer {self.token}"
+        self.send_response(200 if known else 401)
         self.end_headers()
         self.wfile.write(body.encode())
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", _Jobs.token)
 
 
 @contextmanager
