@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -17,7 +18,7 @@ from pipelines.deploying.refusals import (
     check_role,
     refuse_what_pods_cannot,
 )
-from pipelines.deploying.settle import settle
+from pipelines.deploying.settle import models_of, settle
 from pipelines.deploying.sizes import size
 from schemas.errors import JobError
 from schemas.gpus import GPUS, Gpu
@@ -37,6 +38,9 @@ NAME = "gemstream"
 """Of everything in the sources, or its beginning."""
 PLACEHOLDER = "registry.example.com/"
 KEY = "OPENAI_API_KEY"
+STORE = "http://seaweedfs:8333"
+CHECKPOINTS = "/gemstream/checkpoints"
+"""Of a kind cluster, where `overlays/kind` puts them."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def render(job: JobSpec, where: Where) -> Rendered:
         cron["schedule"], cron["timeZone"] = where.schedule.strip(), where.time_zone
     if where.role:
         _set_role(resources, where)
-    notes = list(_notes(resources, where))
+    notes = _notes(resources, where, settled)
     _rename(resources, where)
     # What it needs is there before the RayJob is.
     resources.sort(key=lambda one: one["kind"] in ("RayJob", "CronJob"))
@@ -177,8 +181,15 @@ def _set_role(resources: Sequence[Resource], where: Where) -> None:
                 variable["value"] = where.role
 
 
-def _notes(resources: Sequence[Resource], where: Where) -> list[str]:
+def _notes(resources: Sequence[Resource], where: Where, job: JobSpec) -> list[str]:
     notes = []
+    if where.target == "kind":
+        if not job.storage.endpoint_url:
+            notes.append(
+                "the job names AWS' own store; that of the cluster is storage.endpoint_url: " + STORE
+            )
+        if large := [pool for pool, source in models_of(job).items() if not Path(source).is_absolute()]:
+            notes.append(f"models.{large[0]} is no small one; those of the demo are in {CHECKPOINTS}")
     images = {container["image"] for container in containers(_one(resources, "RayJob"))}
     if any(image.startswith(PLACEHOLDER) for image in images):
         notes.append("images are placeholders: give --image, and --cpu-image for the pods without a GPU")

@@ -55,12 +55,18 @@ def settle(job: JobSpec, gpu: Gpu | None) -> JobSpec:
             ),
         }
     )
-    named = [getattr(settled.models, pool) or DEFAULT_MODELS[pool] for pool in pools]
     # What a run would refuse when its cluster has come up. A folder is in the pods, and a manifest's columns
     # are in the store: those it has to look at itself.
-    if settled.manifest is None and not any(Path(source).is_absolute() for source in named):
+    if settled.manifest is None and not any(
+        Path(source).is_absolute() for source in models_of(settled).values()
+    ):
         make_plan(settled, None, gpus)
     return settled
+
+
+def models_of(job: JobSpec) -> dict[PartPool, str]:
+    """The models that a job's tasks need, by pool."""
+    return {pool: getattr(job.models, pool) or DEFAULT_MODELS[pool] for pool, _ in pools_of(job.tasks)}
 
 
 def _no_gpu() -> Memory:
@@ -84,7 +90,7 @@ def _gpus(job: JobSpec, gpu: Gpu | None) -> float:
 
 
 def _refuse_too_large(job: JobSpec, pool: PartPool, gpu: Gpu, gpus: float) -> None:
-    source = getattr(job.models, pool) or DEFAULT_MODELS[pool]
+    source = models_of(job)[pool]
     card = BY_ID.get(source)
     if card is None or source not in MODELS:
         return

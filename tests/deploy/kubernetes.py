@@ -131,6 +131,9 @@ def _container_faults(container: Resource) -> Iterator[str]:
 def _cluster_faults(spec: Resource) -> Iterator[str]:
     cluster = spec["rayClusterSpec"]
     head = cluster["headGroupSpec"]["template"]["spec"]
+    # KubeRay makes a container of these, of the head's image.
+    autoscaler = {"image": "@sha256:", **cluster["autoscalerOptions"]}
+    yield from (f"autoscaler: {fault}" for fault in _container_faults(autoscaler))
     if "spot" in json.dumps([head.get("nodeSelector"), head.get("tolerations")]):
         yield "head: on a node that may go"
     for key in ("backoffLimit", "activeDeadlineSeconds", "preRunningDeadlineSeconds"):

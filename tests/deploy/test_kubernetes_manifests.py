@@ -133,6 +133,8 @@ BROKEN: list[tuple[str, Break]] = [
     ("head:", lambda spec: _head(spec).update(nodeSelector={"cloud.google.com/gke-spot": "true"})),
     ("backoffLimit:", lambda spec: spec.pop("backoffLimit")),
     ("preRunningDeadlineSeconds:", lambda spec: spec.pop("preRunningDeadlineSeconds")),
+    ("autoscaler: requests", lambda spec: spec["rayClusterSpec"]["autoscalerOptions"].pop("resources")),
+    ("autoscaler: rights", lambda spec: spec["rayClusterSpec"]["autoscalerOptions"].pop("securityContext")),
     ("authOptions:", lambda spec: spec["rayClusterSpec"].pop("authOptions")),
     ("shutdownAfterJobFinishes:", lambda spec: spec.update(shutdownAfterJobFinishes=False)),
     ("tolerations:", lambda spec: _groups(spec)[1]["template"]["spec"].pop("tolerations")),

@@ -153,6 +153,10 @@ def test_images_and_roles_are_put_where_they_belong() -> None:
     assert account["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": CONCRETE["role"]}
     assert "registry.example.com" not in eks.text("")
     assert len(rendered().notes) == 2, "what is a placeholder is said"
+    notes = rendered(Where("kind")).notes
+    assert "http://seaweedfs:8333" in notes[0] and "/gemstream/checkpoints" in notes[1]
+    small = load_job(TREE / "overlays" / "kind" / "job.yaml")
+    assert render(small, Where("kind")).notes == ()
 
 
 BAD: list[tuple[list[str], list[str]]] = [
