@@ -235,7 +235,9 @@ def _infer(
     )
     least, most = sizing.engine_replicas
     blocks = blocks_in_flight(lane)
-    return parts.map_batches(
+    # As map_batches, which refuses whole blocks to whoever asks for a GPU, lest they do not fit it. These are
+    # of a mebibyte, and the engine says how many requests it takes at once.
+    return parts.map_batches_internal(
         Infer,
         batch_size=None,
         batch_format="pyarrow",
