@@ -54,7 +54,18 @@ def render(
 
     given = {"input": input_, "output": output}
     job = job_of(job_file, {key: value for key, value in given.items() if value is not None}, setting)
-    where = Where(target, gpu, name, namespace, image, cpu_image, role, schedule, time_zone, hours)
+    where = Where(
+        target=target,
+        gpu=gpu,
+        name=name,
+        namespace=namespace,
+        image=image,
+        cpu_image=cpu_image,
+        role=role,
+        schedule=schedule,
+        time_zone=time_zone,
+        hours=hours,
+    )
     made = render(job, where)
     text = made.text(f"{job_file.name} for {target}, by gemstream deploy render")
     if to == "-":

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from schemas.job import JobSpec
 
-READ_CPUS = 0.1
-"""Of the task that follows the list, one for each pool."""
+READ_CPUS = 1.1
+"""Of the task that follows the list and of those that cut it into portions, for each pool."""
 WRITE_CPUS = 0.4
 """Of the tasks that write part files, at most (`pipelines.publish`): a node full of parsers has none."""
 STOP_SECONDS = 70
