@@ -81,6 +81,14 @@ def templates(node: Any, where: str = "") -> Iterator[tuple[str, Resource]]:
             yield from templates(value, f"{where}[{index}]")
 
 
+def node_types(rayjob: Resource) -> dict[str, Any]:
+    """What Ray's autoscaler makes of a RayJob's groups, by name; the head's is `headgroup`."""
+    from ray.autoscaler._private.kuberay import autoscaling_config
+
+    cluster = rayjob["spec"]["rayClusterSpec"]
+    return autoscaling_config._generate_available_node_types_from_ray_cr_spec(cluster)
+
+
 def by_rule(resource: Resource) -> Iterator[str]:
     """This project's own rules."""
     name = resource["metadata"]["name"]
@@ -134,7 +142,10 @@ def _cluster_faults(spec: Resource) -> Iterator[str]:
     # KubeRay makes a container of these, of the head's image.
     autoscaler = {"image": "@sha256:", **cluster["autoscalerOptions"]}
     yield from (f"autoscaler: {fault}" for fault in _container_faults(autoscaler))
-    if "spot" in json.dumps([head.get("nodeSelector"), head.get("tolerations")]):
+    stays = json.dumps([head.get("affinity"), head.get("nodeSelector")])
+    on_spot = "spot" in json.dumps([head.get("nodeSelector"), head.get("tolerations")])
+    has_gpus = any("num-gpus" in group["rayStartParams"] for group in cluster["workerGroupSpecs"])
+    if on_spot or (has_gpus and "DoesNotExist" not in stays and "on-demand" not in stays):
         yield "head: on a node that may go"
     for key in ("backoffLimit", "activeDeadlineSeconds", "preRunningDeadlineSeconds"):
         if not spec.get(key):

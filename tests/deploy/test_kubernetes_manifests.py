@@ -20,7 +20,7 @@ from pipelines.graph import EXPAND_MEMORY, READ_MEMORY
 from schemas.errors import GemstreamError
 from schemas.job import load_job, make_job
 from tests.conftest import ROOT
-from tests.deploy.kubernetes import Resource, faults
+from tests.deploy.kubernetes import Resource, faults, node_types
 
 OVERLAYS = sorted(path.parent.name for path in TREE.glob("overlays/*/kustomization.yaml"))
 JOB = TREE / "base" / "job.yaml"
@@ -99,6 +99,19 @@ def test_the_sizes_are_those_of_the_graph() -> None:
     assert spec["rayClusterSpec"]["rayVersion"] in versions[0]
 
 
+def test_rays_autoscaler_reads_what_engines_and_parsers_ask_for() -> None:
+    types = node_types(next(one for one in build("overlays/gke") if one["kind"] == "RayJob"))
+    head, parsers, vision, audio = (types[name] for name in ("headgroup", "cpu", "vision", "audio"))
+    assert head["resources"]["CPU"] == 0 and head["max_workers"] == 0
+    assert parsers["min_workers"] == 1 and parsers["labels"] == {}
+    # An engine's place, and no memory: of that every parser asks for some, and so it stays off.
+    assert vision["resources"] == {"CPU": 1, "GPU": 1, "memory": 1} == audio["resources"]
+    assert (vision["min_workers"], vision["idle_timeout_s"]) == (0, 120)
+    within = load_job(JOB).engine.node_labels
+    assert (vision["labels"], audio["labels"]) == (within["vision"], within["audio"])
+    assert parsers["resources"]["memory"] >= 8 * EXPAND_MEMORY
+
+
 Break = Callable[[Resource], object]
 
 
@@ -131,6 +144,7 @@ BROKEN: list[tuple[str, Break]] = [
     ("image:", lambda spec: _container(_head(spec)).update(image="gemstream:latest")),
     ("secret:", lambda spec: _container(_head(spec))["env"].append({"name": "HF_TOKEN", "value": "hf_x"})),
     ("head:", lambda spec: _head(spec).update(nodeSelector={"cloud.google.com/gke-spot": "true"})),
+    ("head:", lambda spec: _head(spec).pop("affinity")),
     ("backoffLimit:", lambda spec: spec.pop("backoffLimit")),
     ("preRunningDeadlineSeconds:", lambda spec: spec.pop("preRunningDeadlineSeconds")),
     ("autoscaler: requests", lambda spec: spec["rayClusterSpec"]["autoscalerOptions"].pop("resources")),
