@@ -9,6 +9,7 @@ import sys
 import typer
 
 from pipelines import catalogue, doctoring, jobs, judging, measuring, reporting, upkeep
+from pipelines.deploying import commands as deploying
 from pipelines.flags import (
     AsJson,
     Audio,
@@ -125,6 +126,7 @@ app.command()(measuring.bench)
 app.command()(doctoring.doctor)
 for command in (jobs.submit, jobs.status, jobs.logs, jobs.wait, jobs.stop):
     app.command()(command)
+app.add_typer(deploying.app, name="deploy")
 
 
 def main() -> None:

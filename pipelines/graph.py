@@ -248,6 +248,7 @@ def _infer(
         max_concurrency=blocks,
         num_cpus=1,
         num_gpus=sizing.gpus,
+        label_selector=job.engine.node_labels.get(lane.pool),
         runtime_env={"env_vars": resolve(ENGINES, job.engine.kind, "engine").environment(sizing.gpus)},
         fn_constructor_kwargs={"recipe": recipe, "meter": replace(meter, lane=lane.pool), "journal": journal},
     )

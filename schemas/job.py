@@ -78,6 +78,11 @@ class EngineOptions(Options):
     gpus: float | None = Field(
         None, ge=0, description="GPUs per engine; by default 1 where Ray sees any, else 0."
     )
+    node_labels: dict[Pool, dict[str, str]] = Field(
+        default_factory=dict,
+        description="Labels of the Ray nodes that a model's engines may live on, where the cluster has nodes "
+        "for each: {vision: {label: value}}.",
+    )
     max_num_seqs: int | None = Field(
         None, ge=1, description="Requests decoded together; 16 on CPUs, 256 on GPUs."
     )

@@ -30,6 +30,7 @@ def test_the_least_job() -> None:
         ({"limits": {"pages": "many"}}, ["limits.pages", "'many'"]),
         ({"limits": {"failed_share": 7}}, ["limits.failed_share", "7"]),
         ({"engine": {"replica": 2}}, ["engine.replica", "did you mean 'replicas'"]),
+        ({"engine": {"node_labels": {"visoin": {"a": "b"}}}}, ["engine.node_labels.visoin", "'vision'"]),
         ({"storage": {"endpoint": "x"}}, ["storage.endpoint", "did you mean 'endpoint_url'"]),
         ({"tasks": ["orc"]}, ["'orc'", "did you mean 'ocr'"]),
         ({"tasks": []}, ["at least one"]),
