@@ -21,6 +21,8 @@ from pipelines.feed import close_list, read_list
 from pipelines.holdings import read_holdings, settled_down
 from pipelines.interrupt import Interrupt, interrupted_anywhere, interrupts
 from pipelines.lease import Lease
+from pipelines.meter import over_lanes
+from pipelines.metrics import RunMetrics
 from pipelines.occupancy import refuse_foreign_output
 from pipelines.plan import Plan, make_plan
 from pipelines.progress import Progress
@@ -29,13 +31,15 @@ from pipelines.report import Counts, FaultCounts, RunReport, TaskCounts, TextLay
 from pipelines.sources import open_source
 from pipelines.sweep import sweep
 from pipelines.tally import Tally
-from pipelines.verdict import Bottleneck, Timeline, judge
+from pipelines.verdict import Bottleneck, Timeline, Times, judge
 from pipelines.whole import due
 from schemas.errors import Interrupted
 from workers.storage.factory import join, open_storage
 from workers.tally import TOKENS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pyarrow as pa
     import ray
     from ray.actor import ActorHandle
@@ -52,13 +56,19 @@ JUDGED = 100
 """Documents before a run may stop for its failed share: the first ten may all be from one bad folder."""
 
 
-def run(job: JobSpec, console: Console | None = None, selection: Selection | None = None) -> RunReport:
+def run(
+    job: JobSpec,
+    console: Console | None = None,
+    selection: Selection | None = None,
+    metrics_port: int | None = None,
+) -> RunReport:
     """Run a job to its end.
 
     Args:
         job: what to do.
         console: where progress goes; standard error if not given.
         selection: which documents to work on; all that owe answers if not given.
+        metrics_port: where a Ray of our own is to answer to Prometheus.
 
     Returns:
         The report, which is also written to `_runs/<run_id>/` of the output.
@@ -70,16 +80,19 @@ def run(job: JobSpec, console: Console | None = None, selection: Selection | Non
             command goes on from there.
     """
     with interrupted_anywhere():
-        return _run(job, console or Console(stderr=True), selection)
+        return _run(job, console or Console(stderr=True), selection, metrics_port)
 
 
-def _run(job: JobSpec, console: Console, selection: Selection | None) -> RunReport:
+def _run(job: JobSpec, console: Console, selection: Selection | None, metrics_port: int | None) -> RunReport:
     source = source_of(job)
     # Everything that can be refused is refused before Ray starts, which takes seconds.
     first = make_plan(settle_models(job).job, source.attributes, job.engine.gpus or 0.0, selection)
     refuse_foreign_output(first)
     source.check()
-    with Lease(first.output, job.storage, first.run_id, first.selection.shard) as lease, cluster():
+    with (
+        Lease(first.output, job.storage, first.run_id, first.selection.shard) as lease,
+        cluster(metrics_port),
+    ):
         from ray.exceptions import RayError
 
         from pipelines.graph import gpus_per_engine
@@ -123,16 +136,17 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     meter = ray.remote(**here())(MeterActor).remote()
     journal = ray.remote(**here())(JournalActor).remote()
     sizing, handles = size(plan), (MeterHandle(meter), JournalHandle(journal))
-    stream = Stream(plan, console, lease, feed, meter)
-    stream.run(build(plan, feed, *handles, sizing))
-    ray.get(feed.check.remote())
-    listed = read_list(plan, ["document_id", "version", "uri", "skipped"])
-    groups = due(plan, listed) if stream.stopped is None else {}
-    if groups:
-        stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
-    found = settle(plan, listed)
-    seconds = time.monotonic() - began
-    times = ray.get(meter.times.remote())
+    with RunMetrics(plan, exported=sizing.metrics) as metrics:
+        stream = Stream(plan, console, lease, feed, meter, metrics)
+        stream.run(build(plan, feed, *handles, sizing))
+        ray.get(feed.check.remote())
+        listed = read_list(plan, ["document_id", "version", "uri", "skipped"])
+        groups = due(plan, listed) if stream.stopped is None else {}
+        if groups:
+            stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
+        found = settle(plan, listed)
+        seconds = time.monotonic() - began
+        _, _, times = stream.look(last=True)
     held_up = judge(times, stream.timelines, sizing.expand_workers, sizing.engine_replicas[1])
     reckoning = reckon(plan, stream.tally, times, stream.record_bytes, seen)
     report = _report(plan, stream, found, started, seconds, held_up, reckoning)
@@ -151,12 +165,19 @@ class Stream:
         lease: of the output, looked at all the while.
         feed: the actor that lists.
         meter: the actor that counts.
+        metrics: what is told to Prometheus.
     """
 
     def __init__(
-        self, plan: Plan, console: Console, lease: Lease, feed: ActorHandle[Any], meter: ActorHandle[Any]
+        self,
+        plan: Plan,
+        console: Console,
+        lease: Lease,
+        feed: ActorHandle[Any],
+        meter: ActorHandle[Any],
+        metrics: RunMetrics,
     ) -> None:
-        self._plan, self._console, self._lease = plan, console, lease
+        self._plan, self._console, self._lease, self._metrics = plan, console, lease, metrics
         self._feed, self._meter = feed, meter
         self.progress = Progress(console)
         self.timelines = {lane.pool: Timeline(lane.pool) for lane in plan.lanes}
@@ -208,21 +229,26 @@ class Stream:
         self.written += sum(receipt.rows for receipt in group.receipts)
         self.record_bytes += sum(receipt.bytes for receipt in group.receipts if receipt.task)
 
-    def _look_around(self) -> bool:
-        """Show how far it is; whether too much has failed for it to go on."""
+    def look(self, *, last: bool = False) -> tuple[Listed, Mapping[tuple[str, str, str], int], Times]:
+        """What is listed, counted and spent so far; whoever watches the metrics is told as well."""
         import ray
 
-        listed: Listed
         listed, counts, times = ray.get(
             [self._feed.progress.remote(), self._meter.read.remote(), self._meter.times.remote()]
         )
+        self._metrics.update(self.tally, listed, counts, times, (self.written, self.record_bytes), now=last)
+        return listed, counts, times
+
+    def _look_around(self) -> bool:
+        """Show how far it is; whether too much has failed for it to go on."""
+        listed, counts, times = self.look()
         for timeline in self.timelines.values():
             timeline.add(time.monotonic() - self._began, times)
         share = self.tally.failed_share(listed.skipped)
         if self.stopped is None and self.tally.done >= JUDGED and share > self._plan.job.limits.failed_share:
             self.stopped = f"{share:.0%} of the documents failed (limits.failed_share)"
         self.progress.update(
-            counts,
+            over_lanes(counts),
             listed=listed.documents,
             skipped=listed.skipped,
             ended=listed.ended,

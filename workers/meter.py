@@ -12,8 +12,15 @@ if TYPE_CHECKING:
 class Meter(Protocol):
     """Counts per stage, for the progress lines; the report's counts come from the files."""
 
-    def add(self, stage: str, done: int = 0, failed: int = 0) -> None:
-        """Count work that a stage has finished, once per table; never blocks, never fails the stage."""
+    def add(self, stage: str, done: int = 0, failed: int = 0, **more: int) -> None:
+        """Count work that a stage has finished, once per table; never blocks, never fails the stage.
+
+        Args:
+            stage: whose.
+            done: units of it that came out well.
+            failed: units that did not.
+            **more: whatever else it counts, by name: `parts`, `crashes`, `retries`, `starts`.
+        """
         ...
 
     def spent(self, stage: str, seconds: Mapping[str, float]) -> None:

@@ -315,8 +315,8 @@ def test_the_meter_counts_each_document_once_and_where_the_time_went(tmp_path):
     counted, states = [], set()
 
     class Counter:
-        def add(self, stage, done=0, failed=0):
-            counted.append((stage, done, failed))
+        def add(self, stage, done=0, failed=0, **more):
+            counted.append((stage, done, failed, more))
 
         def spent(self, stage, seconds):
             assert stage == "expand" and all(count >= 0 for count in seconds.values())
@@ -327,7 +327,7 @@ def test_the_meter_counts_each_document_once_and_where_the_time_went(tmp_path):
     stage = Expand(STORAGE, ExpandOptions(), Limits(), TASKS, meter=Counter())
     rows(stage, documents(pdf(tmp_path / "a.pdf", ["x"] * 3), photo(tmp_path / "b.png"), empty))
     stage.close()
-    assert counted == [("expand", 2, 1)]
+    assert counted == [("expand", 2, 1, {"parts": 4, "crashes": 0})]
     assert states == {"working", "fetching", "handing", "waiting"}
 
 
