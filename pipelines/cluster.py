@@ -32,10 +32,7 @@ def cluster(metrics_port: int | None = None) -> Iterator[None]:
 
     Args:
         metrics_port: where one of our own answers to Prometheus. It does not unless asked: the port has no
-            password and is open on every interface, and what asks costs 16 MiB and 0.5% of a core.
-
-    Raises:
-        JobError: the port is taken, or the cluster is somebody's, who has said where its metrics are.
+            password and is open on every interface.
     """
     # A thread that asks Ray something after its end would start another.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
@@ -46,12 +43,6 @@ def cluster(metrics_port: int | None = None) -> Iterator[None]:
         return
     quiet = {"log_to_driver": log.isEnabledFor(logging.DEBUG), "logging_level": logging.ERROR}
     if "RAY_ADDRESS" in os.environ:
-        if metrics_port is not None:
-            raise JobError(
-                "--metrics-port is for a Ray of our own; of the cluster that RAY_ADDRESS names, each node "
-                "exports at the port that it was started with (ray start --metrics-export-port)",
-                key="metrics_port",
-            )
         with _sigterm_kept():
             ray.init(**quiet)
         try:
@@ -59,7 +50,10 @@ def cluster(metrics_port: int | None = None) -> Iterator[None]:
         finally:
             ray.shutdown()
         return
-    with _own(quiet | _exporting_at(metrics_port)):
+    metrics: dict[str, Any] = {"_metrics_export_port": metrics_port}
+    if metrics_port is None:
+        metrics = {"_system_config": {"enable_metrics_collection": False}}
+    with _own(quiet | metrics):
         yield
 
 
@@ -70,19 +64,6 @@ def exporting() -> bool:
     return any(node["Alive"] and node["MetricsExportPort"] > 0 for node in ray.nodes())
 
 
-def _exporting_at(port: int | None) -> dict[str, Any]:
-    if port is None:
-        return {"_system_config": {"enable_metrics_collection": False}}
-    # Ray's own way to say that it is taken is not to come up, without a reason.
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except (OSError, OverflowError) as error:
-            raise JobError(f"--metrics-port {port} cannot be had: {error}", key="metrics_port") from error
-    return {"_metrics_export_port": port}
-
-
 def cores() -> int:
     """What there is to compute on: this machine's cores, if Ray was told of more; else what the cluster says.
     A parser and its worker take two seconds of CPU to start, and share a core with the engine."""
@@ -90,6 +71,26 @@ def cores() -> int:
 
     told = int(ray.cluster_resources().get("CPU", 1))
     return told if "RAY_ADDRESS" in os.environ else min(told, os.cpu_count() or 1)
+
+
+def refuse_port(port: int) -> None:
+    """Say at once that metrics cannot be had at a port: Ray's own way to say so is not to come up.
+
+    Raises:
+        JobError: it is taken, or the cluster is somebody's, who has said where its metrics are.
+    """
+    if "RAY_ADDRESS" in os.environ:
+        raise JobError(
+            "--metrics-port is for a Ray of our own; each node of the cluster that RAY_ADDRESS names exports "
+            "at the port that it was started with (ray start --metrics-export-port)",
+            key="metrics_port",
+        )
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except (OSError, OverflowError) as error:
+            raise JobError(f"--metrics-port {port} cannot be had: {error}", key="metrics_port") from error
 
 
 @contextmanager

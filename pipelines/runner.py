@@ -15,7 +15,7 @@ from rich.console import Console
 from pipelines.assemble import assemble
 from pipelines.audit import Audit, audit
 from pipelines.choice import memory_of_cluster, settle_models
-from pipelines.cluster import cluster, here, unwrapped
+from pipelines.cluster import cluster, here, refuse_port, unwrapped
 from pipelines.expectation import read_seen
 from pipelines.feed import close_list, read_list
 from pipelines.holdings import read_holdings, settled_down
@@ -88,6 +88,8 @@ def _run(job: JobSpec, console: Console, selection: Selection | None, metrics_po
     # Everything that can be refused is refused before Ray starts, which takes seconds.
     first = make_plan(settle_models(job).job, source.attributes, job.engine.gpus or 0.0, selection)
     refuse_foreign_output(first)
+    if metrics_port is not None:
+        refuse_port(metrics_port)
     source.check()
     with (
         Lease(first.output, job.storage, first.run_id, first.selection.shard) as lease,

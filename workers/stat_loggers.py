@@ -34,7 +34,8 @@ class Steps:
 
 def exported() -> list[Any]:
     """vLLM's own metrics, by its own way through Ray: it takes the place of the logger that vLLM has anyway,
-    whose figures nobody could read here. An observation takes 1.2 us as against 1.0."""
+    whose figures nobody could read here. A step of 16 requests costs 46 us in place of 24, one of 256 411 in
+    place of 177; the agent of the node takes 9 us of each token, for its histogram."""
     from vllm.v1.metrics import ray_wrappers
 
     if ray_wrappers.ray_metrics is None:
