@@ -278,12 +278,23 @@ def rules() -> dict[str, Any]:
     }
 
 
+class _Dumper(yaml.SafeDumper):
+    """Expressions of several lines stay so."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def written() -> dict[Path, str]:
     """What the two files are to hold."""
     return {
         DASHBOARD: json.dumps(build(), indent=2) + "\n",
         RULES: "# Of alerts.yml: python -m deploy.metrics.dashboard\n"
-        + yaml.safe_dump(rules(), sort_keys=False, width=110),
+        + yaml.dump(rules(), Dumper=_Dumper, sort_keys=False, width=110),
     }
 
 

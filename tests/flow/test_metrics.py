@@ -127,6 +127,15 @@ def test_the_dashboard_and_the_operators_rules_are_what_writes_them() -> None:
         assert path.read_text() == text, "python -m deploy.metrics.dashboard"
 
 
+def test_what_kubernetes_is_given_is_there() -> None:
+    listed = yaml.safe_load(ALERTS.with_name("kustomization.yaml").read_text())
+    files = [*listed["resources"], *(name for made in listed["configMapGenerator"] for name in made["files"])]
+    assert set(files) == {"podmonitor.yaml", "rules.yaml", "dashboard.json"}
+    for name in listed["resources"]:
+        made = yaml.safe_load(ALERTS.with_name(name).read_text())
+        assert made["apiVersion"] == "monitoring.coreos.com/v1" and made["metadata"]["name"] == "gemstream"
+
+
 def test_every_panel_has_a_unit_and_asks_the_source_that_was_chosen() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     shown = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
