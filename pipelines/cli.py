@@ -21,6 +21,7 @@ from pipelines.flags import (
     JobFile,
     Limit,
     Manifest,
+    MetricsPort,
     Only,
     Output,
     RatesOf,
@@ -66,6 +67,7 @@ def run(
     shard: ShardOf = None,
     rates: RatesOf = None,
     setting: Setting = None,
+    metrics_port: MetricsPort = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -78,7 +80,8 @@ def run(
 
     _logging(verbose)
     job = job_of(job_file, settings_of(locals()), setting)
-    upkeep.show(run_job(job, selection=selection_of(only, force, shard)), as_json)
+    selection = selection_of(only, force, shard)
+    upkeep.show(run_job(job, selection=selection, metrics_port=metrics_port), as_json)
 
 
 @app.command()

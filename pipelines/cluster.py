@@ -10,7 +10,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import ClusterLost, GemstreamError
+from schemas.errors import ClusterLost, GemstreamError, JobError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +27,13 @@ log = logging.getLogger("gemstream")
 
 
 @contextmanager
-def cluster() -> Iterator[None]:
-    """Connect to the cluster that RAY_ADDRESS names, or start one that ends with this block."""
+def cluster(metrics_port: int | None = None) -> Iterator[None]:
+    """Connect to the cluster that RAY_ADDRESS names, or start one that ends with this block.
+
+    Args:
+        metrics_port: where one of our own answers to Prometheus. It does not unless asked: the port has no
+            password and is open on every interface.
+    """
     # A thread that asks Ray something after its end would start another.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray
@@ -45,8 +50,18 @@ def cluster() -> Iterator[None]:
         finally:
             ray.shutdown()
         return
-    with _own(quiet):
+    metrics: dict[str, Any] = {"_metrics_export_port": metrics_port}
+    if metrics_port is None:
+        metrics = {"_system_config": {"enable_metrics_collection": False}}
+    with _own(quiet | metrics):
         yield
+
+
+def exporting() -> bool:
+    """Whether nodes of the cluster export metrics: without `ray[default]` they do not, nor if told not to."""
+    import ray
+
+    return any(node["Alive"] and node["MetricsExportPort"] > 0 for node in ray.nodes())
 
 
 def cores() -> int:
@@ -56,6 +71,26 @@ def cores() -> int:
 
     told = int(ray.cluster_resources().get("CPU", 1))
     return told if "RAY_ADDRESS" in os.environ else min(told, os.cpu_count() or 1)
+
+
+def refuse_port(port: int) -> None:
+    """Say at once that metrics cannot be had at a port: Ray's own way to say so is not to come up.
+
+    Raises:
+        JobError: it is taken, or the cluster is somebody's, who has said where its metrics are.
+    """
+    if "RAY_ADDRESS" in os.environ:
+        raise JobError(
+            "--metrics-port is for a Ray of our own; each node of the cluster that RAY_ADDRESS names exports "
+            "at the port that it was started with (ray start --metrics-export-port)",
+            key="metrics_port",
+        )
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except (OSError, OverflowError) as error:
+            raise JobError(f"--metrics-port {port} cannot be had: {error}", key="metrics_port") from error
 
 
 @contextmanager

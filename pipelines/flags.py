@@ -57,6 +57,10 @@ RatesOf = Annotated[
     str | None,
     typer.Option("--rates", help="To size the run by: L4, A100, H100, or a file of `gemstream bench`."),
 ]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="Let Prometheus read a Ray of our own here, on every interface."),
+]
 OutputOf = Annotated[str, typer.Argument(help="The output of a job.", show_default=False)]
 
 

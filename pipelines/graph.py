@@ -20,7 +20,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
-from pipelines.cluster import cores
+from pipelines.cluster import cores, exporting
 from pipelines.feed import read_chunk
 from pipelines.whole import read_wholes, wholes_schema
 from schemas.rows import owing_schema
@@ -60,12 +60,13 @@ examples, and room for a scan of 100 megapixels. What no parser may exceed is `l
 
 @dataclass(frozen=True)
 class Sizing:
-    """What this cluster gives each stage. `expand_memory` are bytes a worker."""
+    """What this cluster gives each stage. `expand_memory` are bytes a worker; `metrics`: it exports some."""
 
     expand_workers: int
     expand_memory: int
     engine_replicas: tuple[int, int]
     gpus: float
+    metrics: bool = False
 
 
 class Reads(Datasource):
@@ -227,7 +228,7 @@ def _infer(
     job = plan.job
     recipe = InferRecipe(
         engine=job.engine.kind,
-        config=lane.config,
+        config=replace(lane.config, metrics=sizing.metrics),
         asks=asks,
         schema=plan.schema,
         run_id=plan.run_id,
@@ -279,6 +280,7 @@ def size(plan: Plan) -> Sizing:
         expand_memory=min(EXPAND_MEMORY, memory),
         engine_replicas=(options.replicas, options.max_replicas or options.replicas),
         gpus=gpus_per_engine(options),
+        metrics=exporting(),
     )
 
 

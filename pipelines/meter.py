@@ -16,14 +16,14 @@ class MeterActor:
     """Holds the counts of one run; lives in an actor."""
 
     def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._counts: Counter[tuple[str, str, str]] = Counter()
         self._seconds: defaultdict[tuple[str, str, str], float] = defaultdict(float)
         self._draining = False
 
-    def add(self, stage: str, done: int, failed: int) -> None:
+    def add(self, lane: str, stage: str, counts: Mapping[str, int]) -> None:
         """Add a stage's counts."""
-        self._counts[stage, "done"] += done
-        self._counts[stage, "failed"] += failed
+        for what, count in counts.items():
+            self._counts[lane, stage, what] += count
 
     def spent(self, lane: str, stage: str, seconds: Mapping[str, float]) -> None:
         """Add a worker's seconds by state."""
@@ -38,8 +38,8 @@ class MeterActor:
         """Whether it has been said."""
         return self._draining
 
-    def read(self) -> dict[tuple[str, str], int]:
-        """Counts by (stage, "done" | "failed")."""
+    def read(self) -> dict[tuple[str, str, str], int]:
+        """Counts by (lane, stage, what): "done", "failed" and whatever else the stage counts."""
         return dict(self._counts)
 
     def times(self) -> dict[tuple[str, str, str], float]:
@@ -47,9 +47,12 @@ class MeterActor:
         return dict(self._seconds)
 
 
-def placed_in(lane: str) -> str:
-    """What the engines' workers of a lane are counted as, that have come to be on some node."""
-    return f"engines of {lane}"
+def over_lanes(counts: Mapping[tuple[str, str, str], int]) -> Counter[tuple[str, str]]:
+    """Counts by (stage, what), of all lanes together."""
+    summed: Counter[tuple[str, str]] = Counter()
+    for (_, stage, what), count in counts.items():
+        summed[stage, what] += count
+    return summed
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,13 @@ class MeterHandle:
     actor: ActorHandle[Any]
     lane: str = ""
 
-    def add(self, stage: str, done: int = 0, failed: int = 0) -> None:
+    def add(self, stage: str, done: int = 0, failed: int = 0, **more: int) -> None:
         """Count work that a stage has finished."""
-        self.actor.add.remote(stage, done, failed)
+        self.actor.add.remote(self.lane, stage, {"done": done, "failed": failed, **more})
 
     def spent(self, stage: str, seconds: Mapping[str, float]) -> None:
         """Add what one worker of a stage did with its time."""
         self.actor.spent.remote(self.lane, stage, dict(seconds))
-
-    def placed(self) -> None:
-        """See `workers.meter.Meter`."""
-        self.actor.add.remote(placed_in(self.lane), 1, 0)
 
     def draining(self) -> bool:
         """See `workers.meter.Meter`."""

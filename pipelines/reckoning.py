@@ -107,7 +107,7 @@ def reckon(
     job = plan.job
     if job.rates is None and job.prices is None:
         return None
-    spent = _spent(plan, tally, times, output_bytes)
+    spent = spent_by(plan, tally, times, output_bytes)
     predicted = None if job.rates is None else predict(plan, work_of(plan, tally), seen)
     return Reckoning(spent=spent, predicted=predicted)
 
@@ -134,7 +134,8 @@ def work_of(plan: Plan, tally: Tally) -> Work:
     return Work(tuple(loads), parts, drawn)
 
 
-def _spent(plan: Plan, tally: Tally, times: Times, output_bytes: int) -> Spent:
+def spent_by(plan: Plan, tally: Tally, times: Times, output_bytes: int) -> Spent:
+    """What a run has taken so far."""
     total: Counter[str] = Counter()
     for task in tally.tasks.values():
         total.update({name: task[name] for name in ("prompt_tokens", "cached_tokens", "output_tokens")})

@@ -3,64 +3,58 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 from rich.console import Console
 
 from pipelines.choice import memory_of_cluster, settle_models
-from pipelines.cluster import cluster, here, unwrapped
+from pipelines.cluster import cluster, here, refuse_port, unwrapped
 from pipelines.expectation import read_seen
 from pipelines.feed import read_list
-from pipelines.history import Recorder
-from pipelines.interrupt import Interrupt, interrupted_anywhere, interrupts
+from pipelines.interrupt import interrupted_anywhere
 from pipelines.lease import Lease
+from pipelines.metrics import RunMetrics
 from pipelines.occupancy import refuse_foreign_output
 from pipelines.page.make import publish_page
 from pipelines.plan import Plan, make_plan
-from pipelines.progress import Progress
 from pipelines.reckoning import reckon
 from pipelines.report import Counts, FaultCounts, RunReport, TaskCounts, TextLayerCounts
 from pipelines.settle import settle
 from pipelines.sources import open_source
-from pipelines.tally import Tally
-from pipelines.verdict import Bottleneck, Timeline, judge
+from pipelines.stream import Stream
+from pipelines.verdict import Bottleneck, judge
 from pipelines.versions import versions
 from pipelines.waiting import Waiting, mention_cpus
 from pipelines.whole import due
-from schemas.errors import Interrupted, PageError
+from schemas.errors import PageError
 from workers.storage.factory import join, open_storage
 from workers.tally import TOKENS
 
 if TYPE_CHECKING:
-    import ray
-    from ray.actor import ActorHandle
-
     from pipelines.audit import Audit
-    from pipelines.feed import Listed
-    from pipelines.publish import Published, Publisher
     from pipelines.reckoning import Reckoning
     from pipelines.sources import Source
     from schemas.job import JobSpec
     from schemas.selection import Selection
 
-TICK_SECONDS = 0.5
-JUDGED = 100
-"""Documents before a run may stop for its failed share: the first ten may all be from one bad folder."""
 
-
-def run(job: JobSpec, console: Console | None = None, selection: Selection | None = None) -> RunReport:
+def run(
+    job: JobSpec,
+    console: Console | None = None,
+    selection: Selection | None = None,
+    metrics_port: int | None = None,
+) -> RunReport:
     """Run a job to its end.
 
     Args:
         job: what to do.
         console: where progress goes; standard error if not given.
         selection: which documents to work on; all that owe answers if not given.
+        metrics_port: where a Ray of our own is to answer to Prometheus.
 
     Returns:
         The report, which is also written to `_runs/<run_id>/` of the output.
@@ -73,7 +67,7 @@ def run(job: JobSpec, console: Console | None = None, selection: Selection | Non
     """
     console = console or Console(stderr=True)
     with interrupted_anywhere():
-        plan, report = _run(job, console, selection)
+        plan, report = _run(job, console, selection, metrics_port)
         return with_page(plan, report, console)
 
 
@@ -95,13 +89,20 @@ def with_page(plan: Plan, report: RunReport, console: Console) -> RunReport:
         return report
 
 
-def _run(job: JobSpec, console: Console, selection: Selection | None) -> tuple[Plan, RunReport]:
+def _run(
+    job: JobSpec, console: Console, selection: Selection | None, metrics_port: int | None
+) -> tuple[Plan, RunReport]:
     source = source_of(job)
     # Everything that can be refused is refused before Ray starts, which takes seconds.
     first = make_plan(settle_models(job).job, source.attributes, job.engine.gpus or 0.0, selection)
     refuse_foreign_output(first)
+    if metrics_port is not None:
+        refuse_port(metrics_port)
     source.check()
-    with Lease(first.output, job.storage, first.run_id, first.selection.shard) as lease, cluster():
+    with (
+        Lease(first.output, job.storage, first.run_id, first.selection.shard) as lease,
+        cluster(metrics_port),
+    ):
         from ray.exceptions import RayError
 
         from pipelines.graph import gpus_per_engine
@@ -148,16 +149,17 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     journal = ray.remote(**here())(JournalActor).remote()
     sizing, handles = size(plan), (MeterHandle(meter), JournalHandle(journal))
     waiting = Waiting(console, [lane.pool for lane in plan.lanes], sizing.gpus, plan.job.limits.node_seconds)
-    stream = Stream(plan, console, lease, feed, meter, waiting)
-    stream.run(build(plan, feed, *handles, sizing))
-    ray.get(feed.check.remote())
-    listed = read_list(plan, ["document_id", "version", "uri", "skipped"])
-    groups = due(plan, listed) if stream.stopped is None else {}
-    if groups:
-        stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
-    found = settle(plan, listed)
-    seconds = time.monotonic() - began
-    times = ray.get(meter.times.remote())
+    with RunMetrics(plan, exported=sizing.metrics) as metrics:
+        stream = Stream(plan, console, lease, feed, meter, waiting, metrics)
+        stream.run(build(plan, feed, *handles, sizing))
+        ray.get(feed.check.remote())
+        listed = read_list(plan, ["document_id", "version", "uri", "skipped"])
+        groups = due(plan, listed) if stream.stopped is None else {}
+        if groups:
+            stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
+        found = settle(plan, listed)
+        seconds = time.monotonic() - began
+        _, _, times = stream.look(last=True)
     held_up = judge(times, stream.timelines, sizing.expand_workers, sizing.engine_replicas[1])
     reckoning = reckon(plan, stream.tally, times, stream.record_bytes, seen)
     report = _report(plan, stream, found, started, seconds, held_up, reckoning)
@@ -165,137 +167,6 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     # Last: a run with counts is a run that ended.
     _write(plan, "counts.json", json.dumps(report.counts.model_dump(), indent=2))
     return report
-
-
-class Stream:
-    """Outcomes as they are published, pass after pass, and what they have come to.
-
-    Args:
-        plan: the run.
-        console: where it says what it does.
-        lease: of the output, looked at all the while.
-        feed: the actor that lists.
-        meter: the actor that counts.
-        waiting: for room for engines.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        console: Console,
-        lease: Lease,
-        feed: ActorHandle[Any],
-        meter: ActorHandle[Any],
-        waiting: Waiting,
-    ) -> None:
-        self._plan, self._console, self._lease = plan, console, lease
-        self._feed, self._meter, self._waiting = feed, meter, waiting
-        self.progress = Progress(console)
-        self.timelines = {lane.pool: Timeline(lane.pool) for lane in plan.lanes}
-        self.recorder = Recorder()
-        self._began = time.monotonic()
-        self._looked = -math.inf
-        self.tally = Tally()
-        self.files = self.written = self.record_bytes = 0
-        self.stopped: str | None = None
-
-    def run(self, graph: ray.data.Dataset, *, whole: bool = False) -> None:
-        """One pass, to its end.
-
-        Args:
-            graph: what yields the outcomes.
-            whole: the outcomes are about whole documents, which are counted already.
-
-        Raises:
-            ClusterUnavailable: no node had room for an engine in time.
-            Interrupted: a signal ended it; what was answered is written.
-        """
-        import ray
-
-        from pipelines.publish import Publisher
-
-        console, seconds = self._console, self._plan.job.limits.drain_seconds
-        with (
-            interrupts() as interrupt,
-            self.progress.shown(),
-            closing(Publisher(self._plan, graph)) as publisher,
-        ):
-            drain = Drain(interrupt, publisher, seconds)
-            for group in publisher.results(TICK_SECONDS):
-                self._lease.check()
-                if group is not None:
-                    self._count(group, whole=whole)
-                if drain.begins():
-                    console.print(f"{drain.signal}: no new work, {seconds:g} s for what is in flight")
-                    ray.get([self._feed.stop.remote(), self._meter.drain.remote()])
-                if time.monotonic() - self._looked >= TICK_SECONDS and self._look_around():
-                    publisher.stop()
-            self._look_around()
-            if drain.signal:
-                raise Interrupted(
-                    f"{drain.signal} ended the run, {self.written} rows are written; run the same command "
-                    "to go on"
-                )
-
-    def _count(self, group: Published, *, whole: bool) -> None:
-        documents = group.documents.slice(0, 0) if whole else group.documents
-        self.tally.add(documents, group.totals)
-        self.files += len(group.receipts)
-        self.written += sum(receipt.rows for receipt in group.receipts)
-        self.record_bytes += sum(receipt.bytes for receipt in group.receipts if receipt.task)
-
-    def _look_around(self) -> bool:
-        """Show how far it is; whether too much has failed for it to go on. Not for each block that arrives:
-        it takes the driver 0.9 ms, beside 4.9 for all else that a block costs there."""
-        import ray
-
-        self._looked = time.monotonic()
-        listed: Listed
-        listed, counts, times = ray.get(
-            [self._feed.progress.remote(), self._meter.read.remote(), self._meter.times.remote()]
-        )
-        seconds = time.monotonic() - self._began
-        self._waiting.look(counts)
-        for timeline in self.timelines.values():
-            timeline.add(seconds, times)
-        self.recorder.add(seconds, counts, listed.documents, self.written)
-        share = self.tally.failed_share(listed.skipped)
-        if self.stopped is None and self.tally.done >= JUDGED and share > self._plan.job.limits.failed_share:
-            self.stopped = f"{share:.0%} of the documents failed (limits.failed_share)"
-        self.progress.update(
-            counts,
-            listed=listed.documents,
-            skipped=listed.skipped,
-            ended=listed.ended,
-            written=self.written,
-        )
-        return self.stopped is not None
-
-
-class Drain:
-    """From the signal on: nothing new is begun, and what is in flight has so many seconds to end."""
-
-    def __init__(self, interrupt: Interrupt, publisher: Publisher, seconds: float) -> None:
-        self._interrupt = interrupt
-        self._publisher = publisher
-        self._until: float | None = None
-        self._seconds = seconds
-
-    @property
-    def signal(self) -> str:
-        """The name of the signal that came; empty if none did."""
-        return self._interrupt.by.name if self._interrupt.by else ""
-
-    def begins(self) -> bool:
-        """Whether it begins now. To be asked again and again, for it ends the wait when its time is up."""
-        if not self.signal:
-            return False
-        begins = self._until is None
-        if self._until is None:
-            self._until = time.monotonic() + self._seconds
-        if time.monotonic() >= self._until:
-            self._publisher.stop()
-        return begins
 
 
 def _report(

@@ -36,6 +36,7 @@ class Tally:
         self.seconds: Counter[str] = Counter()
         self.held: dict[str, Counter[str]] = {}
         self.faults: Counter[tuple[str, str, str]] = Counter()
+        self.statuses: Counter[tuple[str, str]] = Counter()
         self.asked: dict[tuple[str, str, bool], Counter[str]] = defaultdict(Counter)
         self._pending: dict[str, Pending] = {}
 
@@ -59,6 +60,9 @@ class Tally:
             self.asked[row["task"], row["part_kind"], row["whole"]].update(
                 {name: row[name] for name in PARTS}
             )
+        for row in totals["statuses"]:
+            if row["task"]:  # what settles a whole document is a fault, and of no task
+                self.statuses[row["task"], row["status"]] += row["settled_sum"]
         for row in totals["faults"]:
             self.faults[row["status"], row["stage"] or "", row["category"] or ""] += row["count_all"]
 

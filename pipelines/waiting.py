@@ -6,7 +6,6 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from pipelines.meter import placed_in
 from schemas.errors import ClusterUnavailable
 from workers.registry import ENGINES, resolve
 
@@ -51,13 +50,13 @@ class Waiting:
         self._since = now()
         self._mention = FIRST_SECONDS
 
-    def look(self, counts: Mapping[tuple[str, str], int]) -> None:
+    def look(self, counts: Mapping[tuple[str, str, str], int]) -> None:
         """Take in the counts of the meter.
 
         Raises:
             ClusterUnavailable: it has waited for as long as it may.
         """
-        without = [lane for lane in self._lanes if not counts.get((placed_in(lane), "done"))]
+        without = [lane for lane in self._lanes if not counts.get((lane, "infer", "placed"))]
         if not without:
             return
         waited = self._now() - self._since

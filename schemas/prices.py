@@ -24,6 +24,10 @@ class Prices(BaseModel):
         None, ge=0, description="Of a served model: a million tokens of answers."
     )
 
+    budget: float | None = Field(
+        None, gt=0, description="What one run may cost. It is not stopped at it: an alert says so."
+    )
+
     @model_validator(mode="after")
     def _some(self) -> Prices:
         if all(price is None for price in (self.engine_hour, self.cpu_hour, *self._tokens)):

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.fixtures.objectstore", "tests.fixtures.runs", "tests.fixtures.served"]
+pytest_plugins = [
+    "tests.fixtures.objectstore",
+    "tests.fixtures.watched",
+    "tests.fixtures.runs",
+    "tests.fixtures.served",
+]
 
 # A shared machine stalls at times; how long an example takes is no law of ours.
 settings.register_profile("gemstream", deadline=None, derandomize=True)

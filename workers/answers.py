@@ -72,3 +72,10 @@ def silent(ask: Ask) -> dict[str, Any]:
         "valid": True,
         "invalid_fields": [],
     }
+
+
+def counted(answers: list[dict[str, Any]]) -> dict[str, int]:
+    """How many there are, and how often their questions were asked again."""
+    failed = sum(answer["status"] is Status.ERROR for answer in answers)
+    retries = sum(max(0, answer.get("attempts", 1) - 1) for answer in answers)
+    return {"done": len(answers) - failed, "failed": failed, "retries": retries}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import CorruptDocument, GemstreamError, ParserCrashed
+from schemas.errors import CorruptDocument, GemstreamError, ParserCrashed, ParserTimeout
 from schemas.ids import digest
 from schemas.rows import Status, error_value
 from workers.clock import Clock
@@ -115,6 +115,7 @@ class Expand:
         self._guard: Guard | None = None
         self._fetcher: Fetcher | None = None
         self._clock = Clock()
+        self._crashes = 0
 
     def __call__(self, documents: pa.Table) -> Iterator[pa.Table]:
         """DOCUMENTS to PARTS, in order; `attributes` pass through, `kept` is handed on part by part."""
@@ -124,7 +125,7 @@ class Expand:
         names = documents.column_names
         attributes = documents["attributes"].combine_chunks() if "attributes" in names else None
         rows: list[Row] = []
-        size = failed = 0
+        size = failed = parts = 0
         name = digest("table", *documents["document_id"].to_pylist())
         suspect = self._journal is not None and self._journal.begin(name) > 0
         for fetched in self._turning("fetching", self._fetcher.stream(documents_of(documents))):
@@ -132,11 +133,15 @@ class Expand:
                 rows.append(row)
                 size += len(row.get("content") or b"") + len(row.get("checked_content") or b"")
                 failed += row.get("status") is Status.ERROR and "parts_total" not in row
+                parts += row.get("status") is None
                 if size >= TABLE_BYTES:
                     yield from self._handed(table_of(rows, attributes))
                     rows, size = [], 0
         if self._meter is not None:
-            self._meter.add("expand", done=len(documents) - failed, failed=failed)
+            crashes, self._crashes = self._crashes, 0
+            self._meter.add(
+                "expand", done=len(documents) - failed, failed=failed, parts=parts, crashes=crashes
+            )
         if self._journal is not None:
             self._journal.end(name)
         if rows or not len(documents):
@@ -271,9 +276,13 @@ class Expand:
         libraries = _member(work.expander).libraries
         path, named = work.folder / DOCUMENT, f"{work.document.document_id}/{work.document.version}"
         options = self._options.model_copy(update={"document": named})
-        return self._guard.stream(
-            libraries, expand, work.expander, path, work.folder, options, limits, **span
-        )
+        try:
+            yield from self._guard.stream(
+                libraries, expand, work.expander, path, work.folder, options, limits, **span
+            )
+        except (ParserCrashed, ParserTimeout):
+            self._crashes += 1
+            raise
 
 
 def _member(expander: str) -> Any:

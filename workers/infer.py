@@ -26,7 +26,7 @@ from schemas.errors import (
 )
 from schemas.ids import digest
 from schemas.rows import IDENTITY, PART_FACTS, PartKind, Status, data_column, error_value
-from workers.answers import borrowed, recorded, silent
+from workers.answers import borrowed, counted, recorded, silent
 from workers.by_eye import as_it_looks, held
 from workers.clock import Places
 from workers.condense import condensed
@@ -106,7 +106,7 @@ class Infer:
         self._tables = 0
         self._listening: asyncio.Task[None] | None = None
         if meter is not None:
-            meter.placed()
+            meter.add("infer", placed=1)
 
     async def __call__(self, parts: pa.Table) -> AsyncIterator[pa.Table]:
         """PARTS to OUTCOMES, one row per (part, task); rows with a status pass as they are.
@@ -127,15 +127,14 @@ class Infer:
                     jobs.append(self._answer(ask, part, suspect=suspect))
                     sources.append(row)
         if self._meter is not None:
-            self._meter.add("asked", done=len(jobs))
+            self._meter.add("asked", done=len(jobs), parts=len(asked) - len(settled))
         with self._watchdog.working():
             said = await self._gathered(jobs)
         # A run that is being ended asks no more; of what was not asked there is nothing to say.
         sources = [source for source, answer in zip(sources, said, strict=True) if answer is not None]
         answers = [answer for answer in said if answer is not None]
         if self._meter is not None:
-            failed = sum(answer["status"] is Status.ERROR for answer in answers)
-            self._meter.add("infer", done=len(answers) - failed, failed=failed)
+            self._meter.add("infer", **counted(answers), starts=self._supervisor.take_starts())
             self._meter.spent("infer", self._places.take())
         tables = [self._passed(parts.take(pa.array(settled, pa.int64())))]
         if answers:
@@ -164,6 +163,8 @@ class Infer:
             self._watchdog.feed()
             if self._meter is not None:
                 self._meter.spent("infer", self._places.take())
+                if starts := self._supervisor.take_starts():
+                    self._meter.add("infer", starts=starts)
                 if not self._supervisor.draining:
                     self._supervisor.draining = await asyncio.to_thread(self._meter.draining)
             await asyncio.sleep(LISTEN_SECONDS)

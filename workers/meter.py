@@ -12,16 +12,20 @@ if TYPE_CHECKING:
 class Meter(Protocol):
     """Counts per stage, for the progress lines; the report's counts come from the files."""
 
-    def add(self, stage: str, done: int = 0, failed: int = 0) -> None:
-        """Count work that a stage has finished, once per table; never blocks, never fails the stage."""
+    def add(self, stage: str, done: int = 0, failed: int = 0, **more: int) -> None:
+        """Count work that a stage has finished, once per table; never blocks, never fails the stage.
+
+        Args:
+            stage: whose.
+            done: units of it that came out well.
+            failed: units that did not.
+            **more: whatever else it counts, by name: `parts`, `crashes`, `retries`, `starts`, and
+                `placed`: workers that are on a node, which had room for them.
+        """
         ...
 
     def spent(self, stage: str, seconds: Mapping[str, float]) -> None:
         """Add what one worker of a stage did with its time, by state (`workers.clock`); never blocks."""
-        ...
-
-    def placed(self) -> None:
-        """An engine's worker is on a node that has room for it; never blocks."""
         ...
 
     def draining(self) -> bool:

@@ -113,8 +113,14 @@ class Supervisor:
         self._idle_restarts = 0
         self._last_answer = time.monotonic()
         self._deaths: Counter[str] = Counter()
+        self._starts = 0
         self.draining = False
         """Once it is set, whoever still waits for a place is sent away."""
+
+    def take_starts(self) -> int:
+        """How often an engine came up since the last time this was asked."""
+        taken, self._starts = self._starts, 0
+        return taken
 
     def close(self) -> None:
         """End the engine."""
@@ -255,6 +261,7 @@ class Supervisor:
         self._taken.loading()
         await asyncio.to_thread(self._engine.start)
         self._taken.ready()
+        self._starts += 1
 
     async def _prove(self, fault: EngineUnavailable) -> None:
         """Tell an engine that is broken from requests that break it, by one that it has answered before.

@@ -78,6 +78,7 @@ def totals(outcomes: pa.Table) -> dict[str, Any]:
             for row in per_task.to_pylist()
         ],
         "parts": _parts(outcomes),
+        "statuses": outcomes.group_by(["task", "status"]).aggregate([("settled", "sum")]).to_pylist(),
         "faults": flat.group_by(["status", "stage", "category"]).aggregate([([], "count_all")]).to_pylist(),
     }
 

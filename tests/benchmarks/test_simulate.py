@@ -174,7 +174,7 @@ def test_costs_are_measured_on_the_real_parts(ray_cluster: None, tmp_path: Path)
 def test_its_figures_are_the_programs_own() -> None:
     from ray.data import DataContext
 
-    from pipelines import graph, publish, runner, sources
+    from pipelines import graph, publish, sources, stream
     from pipelines.plan import make_plan
     from schemas.job import SinkOptions, make_job
     from workers import expander, fetch, infer
@@ -185,7 +185,7 @@ def test_its_figures_are_the_programs_own() -> None:
     assert Lake().block_pages == graph.ROWS_A_BLOCK["vision"]
     assert traffic.TABLE_BLOCKS * graph.BLOCK_BYTES == expander.TABLE_BYTES
     assert (SinkOptions().rows, SinkOptions().seconds) == (traffic.SINK_ROWS, traffic.SINK_SECONDS)
-    assert (publish.WRITERS, runner.TICK_SECONDS) == (traffic.WRITERS, traffic.TICK_SECONDS)
+    assert (publish.WRITERS, stream.TICK_SECONDS) == (traffic.WRITERS, traffic.TICK_SECONDS)
     assert (fetch.AHEAD, sources.ROWS) == (traffic.AHEAD_FETCHED, traffic.KEYS)
     assert infer.LISTEN_SECONDS == traffic.LISTEN_SECONDS
     assert DataContext().downstream_capacity_backpressure_ratio == traffic.AHEAD

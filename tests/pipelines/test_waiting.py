@@ -7,7 +7,6 @@ import io
 import pytest
 from rich.console import Console
 
-from pipelines.meter import placed_in
 from pipelines.waiting import FIRST_SECONDS, Waiting, mention_cpus
 from schemas.errors import ClusterUnavailable
 from schemas.job import EngineOptions
@@ -26,7 +25,7 @@ class Run:
     def after(self, seconds: float, *placed: str) -> str:
         """What it has said by then."""
         self.now = 50.0 + seconds
-        self._waiting.look({(placed_in(lane), "done"): 1 for lane in placed})
+        self._waiting.look({(lane, "infer", "placed"): 1 for lane in placed})
         return self._words.getvalue()
 
 

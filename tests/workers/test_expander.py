@@ -239,15 +239,30 @@ def test_large_documents_come_in_tables_of_a_few_megabytes(stage, tmp_path):
     assert found[-1]["end_seconds"] == 400
 
 
-def unlucky(monkeypatch, **limits):
+class Counted:
+    """What a stage says that it counted."""
+
+    def __init__(self):
+        self.counts, self.states = [], set()
+
+    def add(self, stage, **counts):
+        self.counts.append((stage, counts))
+
+    def spent(self, stage, seconds):
+        assert stage == "expand" and all(count >= 0 for count in seconds.values())
+        self.states.update(seconds)
+
+
+def unlucky(monkeypatch, meter=None, **limits):
     monkeypatch.setattr("workers.expander.expand", faulty.unlucky_expand)
-    return Expand(STORAGE, ExpandOptions(image_size=64), Limits(**limits), TASKS)
+    return Expand(STORAGE, ExpandOptions(image_size=64), Limits(**limits), TASKS, meter)
 
 
 def test_a_page_that_crashes_costs_that_page(tmp_path, monkeypatch):
     texts = [f"page {number}" for number in range(20)]
     texts[10] = "CRASH"
-    stage = unlucky(monkeypatch)
+    counted = Counted()
+    stage = unlucky(monkeypatch, counted)
     found = rows(stage, documents(pdf(tmp_path / "a.pdf", texts), photo(tmp_path / "b.png")))
     stage.close()
     check(found)
@@ -256,6 +271,8 @@ def test_a_page_that_crashes_costs_that_page(tmp_path, monkeypatch):
     assert (bad["status"], bad["settled"], bad["error"]["category"]) == ("error", 2, "parser_crash")
     assert "SIGSEGV" in bad["error"]["message"]
     assert all(row["status"] is None for row in found if row is not bad)
+    # With others of its chunk, and alone.
+    assert counted.counts == [("expand", {"done": 2, "failed": 0, "parts": 20, "crashes": 2})]
 
 
 def test_a_page_that_hangs_costs_that_page(tmp_path, monkeypatch):
@@ -312,23 +329,14 @@ def test_a_failed_part_settles_what_is_not_kept(stage, tmp_path):
 
 
 def test_the_meter_counts_each_document_once_and_where_the_time_went(tmp_path):
-    counted, states = [], set()
-
-    class Counter:
-        def add(self, stage, done=0, failed=0):
-            counted.append((stage, done, failed))
-
-        def spent(self, stage, seconds):
-            assert stage == "expand" and all(count >= 0 for count in seconds.values())
-            states.update(seconds)
-
+    counted = Counted()
     empty = tmp_path / "c.pdf"
     empty.touch()
-    stage = Expand(STORAGE, ExpandOptions(), Limits(), TASKS, meter=Counter())
+    stage = Expand(STORAGE, ExpandOptions(), Limits(), TASKS, meter=counted)
     rows(stage, documents(pdf(tmp_path / "a.pdf", ["x"] * 3), photo(tmp_path / "b.png"), empty))
     stage.close()
-    assert counted == [("expand", 2, 1)]
-    assert states == {"working", "fetching", "handing", "waiting"}
+    assert counted.counts == [("expand", {"done": 2, "failed": 1, "parts": 4, "crashes": 0})]
+    assert counted.states == {"working", "fetching", "handing", "waiting"}
 
 
 def test_the_recipe_travels_and_nothing_is_left_behind(tmp_path, monkeypatch):

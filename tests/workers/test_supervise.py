@@ -87,6 +87,22 @@ def test_one_poisoned_request_among_many() -> None:
     assert engine.beside["kill"] == set(), "the second try of a suspect is made alone"
 
 
+def test_every_start_is_told_once() -> None:
+    engine = Scripted()
+
+    async def told() -> list[int]:
+        supervisor = Supervisor(engine, 8, request_seconds=5.0)
+        found = [supervisor.take_starts()]
+        for keys in (["good"], ["good", "kill"], ["good"]):
+            asked = (supervisor.ask(request(key)) for key in keys)
+            await asyncio.gather(*asked, return_exceptions=True)
+            found.append(supervisor.take_starts())
+        return found
+
+    found = asyncio.run(told())
+    assert found[:2] == [0, 1] and sum(found) == engine.starts > 2
+
+
 def test_two_poisoned_requests_do_not_take_an_innocent_with_them() -> None:
     answers = gathered(Scripted(), ["kill1", "good1", "kill2", "good2", "good3"])
     assert [type(answer).__name__ for answer in answers] == [

@@ -76,7 +76,8 @@ class Response:
 class EngineConfig:
     """The recipe of an engine: made on the driver, cooked on the worker.
 
-    `request_seconds` is after how long the supervisor gives a request up.
+    `request_seconds` is after how long the supervisor gives a request up. With `metrics`, an engine that has
+    some of its own hands them to the agent of its node, which exports them.
     """
 
     model: Model
@@ -87,6 +88,7 @@ class EngineConfig:
     request_seconds: float = math.inf
     options: Mapping[str, Any] = field(default_factory=dict)
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    metrics: bool = False
 
 
 class Engine(Protocol):

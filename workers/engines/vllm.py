@@ -15,6 +15,7 @@ from workers import shieldgemma
 from workers.adapters import local_adapters, lora_arguments
 from workers.engines import EngineConfig, Media, Request, Response
 from workers.likelihoods import LIKELIEST, first_token, likelihoods
+from workers.stat_loggers import Steps, exported
 from workers.tiles import processor_arguments
 
 if TYPE_CHECKING:
@@ -90,8 +91,9 @@ class VllmEngine:
         try:
             steps = Steps()
             self._adapters, self._loading = local_adapters(self._config.adapters), {}
+            loggers = [lambda config, index: steps, *(exported() if self._config.metrics else ())]
             self._engine = AsyncLLM.from_engine_args(
-                AsyncEngineArgs(**self.arguments()), stat_loggers=[lambda config, index: steps]
+                AsyncEngineArgs(**self.arguments()), stat_loggers=loggers
             )
         except (RuntimeError, ValueError, OSError) as error:
             raise EngineUnavailable(f"{self._config.model.source} did not load: {error}") from error
@@ -246,29 +248,6 @@ class VllmEngine:
         before, after = self._around[kind]
         question = shieldgemma.policy(request.question) if self._shields else request.question
         return f"{before}{question.strip()}{after}"
-
-
-class Steps:
-    """When the engine last took a step: vLLM tells its stat loggers of each, with or without a token.
-
-    In the shape of `vllm.v1.metrics.loggers.StatLoggerBase`, which is not imported up here.
-    """
-
-    def __init__(self) -> None:
-        self.last = time.monotonic()
-
-    def record(self, *args: Any, **stats: Any) -> None:
-        """A step was taken."""
-        self.last = time.monotonic()
-
-    def log_engine_initialized(self) -> None:
-        """Nothing to say."""
-
-    def log(self) -> None:
-        """Nothing to say."""
-
-    def record_sleep_state(self, is_awake: int, level: int) -> None:
-        """It is never put to sleep."""
 
 
 def _decode(media: Media) -> Any:

@@ -1,0 +1,1 @@
+"""What watches runs: Prometheus' settings and alerts, and Grafana's dashboard."""
