@@ -111,8 +111,8 @@ def _models(job: JobSpec) -> dict[str, str]:
 def _refuse_secrets(job: JobSpec) -> None:
     if job.expand.passwords:
         raise JobError(
-            "expand.passwords: a ConfigMap would show them to whoever may look; take them off, and run the "
-            "documents that are locked in a job of their own, from a Secret that is mounted as its file",
+            "expand.passwords: a ConfigMap would show them to whoever may look; put them into the Secret "
+            "gemstream, one a line of one key, and name that key by expand.passwords_env",
             key="expand.passwords",
         )
     for option in job.engine.options:

@@ -93,7 +93,7 @@ def render(job: JobSpec, where: Where) -> Rendered:
     if where.hours is not None:
         spec["activeDeadlineSeconds"] = round(where.hours * 3600)
     _one(resources, "ConfigMap")["data"] = {"job.yaml": job_text(settled)}
-    _add_key(spec, settled)
+    _add_secrets(spec, settled)
     _set_images(spec, where)
     if where.schedule:
         cron = _one(resources, "CronJob")["spec"]
@@ -158,15 +158,21 @@ def _has_gpus(group: dict[str, Any]) -> bool:
     return "num-gpus" in group["rayStartParams"]
 
 
-def _add_key(spec: dict[str, Any], job: JobSpec) -> None:
-    """A server's key, where the engines that ask it live."""
-    if job.engine.kind != "openai":
-        return
-    variable = job.engine.options.get("api_key_env", KEY)
-    secret = {"secretKeyRef": {"name": NAME, "key": variable, "optional": True}}
-    for group in spec["rayClusterSpec"]["workerGroupSpecs"]:
-        container = group["template"]["spec"]["containers"][0]
-        container["env"] = [*container["env"], {"name": variable, "valueFrom": secret}]
+def _add_secrets(spec: dict[str, Any], job: JobSpec) -> None:
+    """What the job names by variables: a server's key, where the engines that ask it live, and documents'
+    passwords, where the driver does."""
+    cluster = spec["rayClusterSpec"]
+    if job.engine.kind == "openai":
+        for group in cluster["workerGroupSpecs"]:
+            _add_secret(group, job.engine.options.get("api_key_env", KEY), optional=True)
+    if job.expand.passwords_env is not None:
+        _add_secret(cluster["headGroupSpec"], job.expand.passwords_env, optional=False)
+
+
+def _add_secret(group: dict[str, Any], variable: str, *, optional: bool) -> None:
+    secret = {"secretKeyRef": {"name": NAME, "key": variable, "optional": optional}}
+    container = group["template"]["spec"]["containers"][0]
+    container["env"] = [*container["env"], {"name": variable, "valueFrom": secret}]
 
 
 def _set_role(resources: Sequence[Resource], where: Where) -> None:

@@ -55,12 +55,13 @@ def settle(job: JobSpec, gpu: Gpu | None) -> JobSpec:
             ),
         }
     )
-    # What a run would refuse when its cluster has come up. A folder is in the pods, and a manifest's columns
-    # are in the store: those it has to look at itself.
+    # What a run would refuse when its cluster has come up. A folder is in the pods, passwords are in the
+    # cluster's Secret, and a manifest's columns are in the store: those it has to look at itself.
     if settled.manifest is None and not any(
         Path(source).is_absolute() for source in models_of(settled).values()
     ):
-        make_plan(settled, None, gpus)
+        open_here = settled.expand.model_copy(update={"passwords_env": None})
+        make_plan(settled.model_copy(update={"expand": open_here}), None, gpus)
     return settled
 
 

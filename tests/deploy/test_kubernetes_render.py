@@ -120,6 +120,13 @@ def test_a_served_model_needs_no_gpu_and_its_key_is_a_secrets() -> None:
     assert key["valueFrom"]["secretKeyRef"] == {"name": "gemstream", "key": "HOST_KEY", "optional": True}
 
 
+def test_passwords_of_documents_are_a_secrets_and_the_drivers() -> None:
+    made = rendered(expand={"passwords_env": "PASSWORDS"})
+    spec = next(one for one in made.resources if one["kind"] == "RayJob")["spec"]["rayClusterSpec"]
+    key = next(one for one in container(spec["headGroupSpec"])["env"] if one["name"] == "PASSWORDS")
+    assert key["valueFrom"]["secretKeyRef"] == {"name": "gemstream", "key": "PASSWORDS", "optional": False}
+
+
 def test_two_jobs_live_beside_each_other() -> None:
     one, two = rendered(), rendered(Where("gke", name="invoices", namespace="lake", schedule="@daily"))
     assert {resource["metadata"]["namespace"] for resource in two.resources} == {"lake"}
