@@ -160,7 +160,7 @@ def refuse_secrets(job: JobSpec) -> None:
             "of the cluster, one a line, name it by expand.passwords_env, and take them out here",
             key="expand.passwords",
         )
-    for key, value in _leaves(job.public(), ()):
+    for key, value in _leaves(job.plain(), ()):
         name = key.rpartition(".")[2]
         keyed = KEYED.search(name) and key.startswith("engine.options.")
         user = "://" in value and urlsplit(value).password is not None
@@ -175,7 +175,7 @@ def refuse_secrets(job: JobSpec) -> None:
 def _elsewhere(job: JobSpec, folder: Path) -> tuple[dict[str, Any], list[str], list[str]]:
     """The job's values as they are to be read in another folder, maybe on another machine; the paths of this
     one that are in them; and flags for what comes along as a file."""
-    values, paths, flags = job.public(), [], []
+    values, paths, flags = job.plain(), [], []
     values["input"] = [normalise(uri) for uri in job.input]
     values["output"] = normalise(job.output)
     paths += [uri for uri in (*values["input"], values["output"]) if scheme(uri) == "file"]

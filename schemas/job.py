@@ -247,13 +247,18 @@ class JobSpec(Options):
             for task in self.tasks
         )
 
-    def public(self) -> dict[str, Any]:
-        """The job as JSON values, secrets masked: what a run writes down about itself."""
+    def plain(self) -> dict[str, Any]:
+        """The job as JSON values, as they were given but for passwords."""
         values: dict[str, Any] = self.model_dump(mode="json", exclude={"tasks"})
         values["tasks"] = [
             {"task": task.kind, **task.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
             for task in self.tasks
         ]
+        return values
+
+    def public(self) -> dict[str, Any]:
+        """The same, all that looks like a secret masked: what a run writes down about itself."""
+        values = self.plain()
         values["engine"], values["storage"] = masked(values["engine"]), masked(values["storage"])
         return values
 

@@ -163,6 +163,7 @@ def test_a_run_is_its_seed() -> None:
     assert one == same != other
 
 
+@pytest.mark.thorough
 def test_costs_are_measured_on_the_real_parts(ray_cluster: None, tmp_path: Path) -> None:
     found = feed(tmp_path, documents=2_000) | actors(calls=2_000) | settle(tmp_path, scale=0.08)
     assert set(found) < set(vars(MEASURED))

@@ -17,7 +17,7 @@ from tests.chaos.process import run_to_end, started
 
 pytestmark = pytest.mark.timeout(600)
 
-SHARDS = 3
+SHARDS = 2
 
 
 def test_a_second_run_is_refused_and_the_first_goes_on(

@@ -1,4 +1,4 @@
-"""The object store goes away for 20 s in mid-run and comes back: nothing is lost, nobody is blamed."""
+"""The object store goes away for 12 s in mid-run and comes back: nothing is lost, nobody is blamed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.chaos.process import run_to_end, started
 pytestmark = pytest.mark.timeout(600)
 
 SEED = 43
-OUTAGE_SECONDS = 20.0
+OUTAGE_SECONDS = 12.0
 
 
 def test_a_store_that_was_gone_for_a_while(lake: Lake, quiet: Output, tmp_path: Path) -> None:

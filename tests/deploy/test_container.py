@@ -224,24 +224,6 @@ def test_the_steps_of_the_cpu_image_install_an_engine_that_answers(wheel: Path, 
     assert json.loads(done.stdout)["counts"]["ok"] == 6
 
 
-def test_the_health_check_asks_the_node(ray_cluster: None) -> None:
-    import ray
-
-    port = ray.nodes()[0]["DashboardAgentListenPort"]
-    script = ROOT / "deploy" / "container" / "health.py"
-
-    def healthy(at: int) -> tuple[int, str]:
-        environment = os.environ | {"GEMSTREAM_AGENT_PORT": str(at)}
-        done = subprocess.run(
-            [sys.executable, script], env=environment, capture_output=True, text=True, check=False
-        )
-        return done.returncode, done.stdout
-
-    assert healthy(port) == (0, f"http://127.0.0.1:{port}/api/local_raylet_healthz: success\n")
-    code, said = healthy(1)
-    assert code == 1 and "refused" in said
-
-
 def _project() -> dict[str, object]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -6,12 +6,16 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from deploy.demo.documents import EXAMPLES, read_truth
 from deploy.demo.objectstore import ObjectStore
+from pipelines.cli import app
 from schemas.job import JobSpec, make_job
 from tests.fixtures.runs import GEMMA3, RunJob
 from tests.flow.test_faults import rows
@@ -30,6 +34,13 @@ def gemstream(*arguments: str, env: dict[str, str] | None = None) -> subprocess.
         check=False,
         env={**os.environ, **(env or {})},
     )
+
+
+@pytest.fixture
+def within(ray_cluster: None) -> Callable[..., Result]:
+    """The same commands in this process, for runs: on the Ray that the session has already. How they are as
+    processes of their own is what tests/chaos is about."""
+    return lambda *arguments: CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
 def test_help_answers_at_once() -> None:
@@ -94,12 +105,13 @@ def test_plan_says_what_a_run_would_do(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists(), "a plan writes nothing"
 
 
-def test_nothing_under_the_prefix(object_store: ObjectStore, tmp_path: Path) -> None:
-    done = gemstream(
-        *("run", "-i", object_store.url("nothing/here"), "-o", str(tmp_path / "out"), "-t", "ocr", *FAULT),
-        env=object_store.environment(),
+def test_nothing_under_the_prefix(
+    object_store: ObjectStore, tmp_path: Path, within: Callable[..., Result]
+) -> None:
+    done = within(
+        *("run", "-i", object_store.url("nothing/here"), "-o", str(tmp_path / "out"), "-t", "ocr", *FAULT)
     )
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "nothing to do: no document" in done.stdout
 
 
@@ -149,14 +161,16 @@ def job(source: Path, output: Path, **settings: object) -> JobSpec:
     return make_job(values | settings)
 
 
-def test_a_changed_prompt_takes_the_place_of_the_old_answers(tmp_path: Path, run_job: RunJob) -> None:
+def test_a_changed_prompt_takes_the_place_of_the_old_answers(
+    tmp_path: Path, run_job: RunJob, within: Callable[..., Result]
+) -> None:
     source, output = EXAMPLES / "shapes", tmp_path / "out"
     other = {"task": "caption", "prompt": "What else?"}
     flags = ["-i", str(source), "-o", str(output), "-t", "caption", *FAULT]
     changed = [*flags, "--set", "tasks=[{task: caption, prompt: 'What else?'}]"]
     run_job(job(source, output))
-    again = gemstream("run", *flags)
-    assert again.returncode == 0 and "holds every answer already" in again.stdout
+    again = within("run", *flags)
+    assert again.exit_code == 0 and "holds every answer already" in again.stdout
     plan = json.loads(gemstream("plan", *changed, "--json").stdout)
     assert plan["reasons"] == {"changed: prompt": 6} and plan["skipped"] == 0
     run_job(job(source, output, tasks=[other]))
@@ -166,7 +180,7 @@ def test_a_changed_prompt_takes_the_place_of_the_old_answers(tmp_path: Path, run
 
 
 def test_what_failed_is_listed_by_category_and_can_be_tried_again_alone(
-    tmp_path: Path, run_job: RunJob
+    tmp_path: Path, run_job: RunJob, within: Callable[..., Result]
 ) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     source.mkdir()
@@ -185,7 +199,7 @@ def test_what_failed_is_listed_by_category_and_can_be_tried_again_alone(
 
     (source / "torn.png").write_bytes((source / "fine.png").read_bytes())
     (source / "late.png").write_bytes((source / "fine.png").read_bytes())
-    again = gemstream("retry", str(output), "--category", "empty", "--json")
+    again = within("retry", str(output), "--category", "empty", "--json")
     counts = json.loads(again.stdout)["counts"]
     assert (counts["failed"], counts["skipped"], counts["listed"]) == (1, 3, 4), "late.png and torn.png wait"
     assert run_job(lenient).counts.ok == 2
@@ -206,12 +220,14 @@ def test_leftovers_of_dead_runs_go(tmp_path: Path, run_job: RunJob) -> None:
     assert sorted(path for path in output.rglob("*") if path.is_file()) == kept
 
 
-def test_a_run_that_stops_because_too_much_fails_says_so(tmp_path: Path) -> None:
+def test_a_run_that_stops_because_too_much_fails_says_so(
+    tmp_path: Path, within: Callable[..., Result]
+) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for index in range(400):
         (source / f"{index:03d}.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     flags = ["-i", str(source), "-o", str(tmp_path / "out"), "-t", "caption", "--set", "sink.rows=50", *FAULT]
-    done = gemstream("run", *flags)
-    assert done.returncode == 3, done.stderr
+    done = within("run", *flags)
+    assert done.exit_code == 3, done.stderr
     assert "limits.failed_share" in done.stdout and "Traceback" not in done.stderr

@@ -32,6 +32,7 @@ from pipelines.report import EXIT_BAD_JOB, EXIT_CRASH, EXIT_DONE
 from pipelines.submit import Terms, new_id, pack
 from schemas.errors import JobError
 from schemas.job import make_job
+from tests.conftest import ROOT
 from tests.fixtures.head import Head, ray_head, serving
 from tests.fixtures.runs import DEMO_JOB, GEMMA3
 
@@ -309,3 +310,18 @@ def test_a_submission_that_nobody_knows(server: JobServer) -> None:
 def test_without_its_token_nobody_is_let_in(head: Head) -> None:
     with pytest.raises(JobError, match="RAY_AUTH_MODE=token"):
         JobServer(head.address)
+
+
+def test_a_containers_health_check_asks_the_node(head: Head) -> None:
+    script = ROOT / "deploy" / "container" / "health.py"
+
+    def healthy(port: int) -> tuple[int, str]:
+        environment = os.environ | {"GEMSTREAM_AGENT_PORT": str(port)}
+        done = subprocess.run(
+            [sys.executable, script], env=environment, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout
+
+    assert healthy(head.agent) == (0, f"http://127.0.0.1:{head.agent}/api/local_raylet_healthz: success\n")
+    code, said = healthy(1)
+    assert code == 1 and "refused" in said

@@ -20,6 +20,7 @@ from schemas.limits import Limits
 from schemas.rows import DOCUMENTS, KEPT, PARTS, Status
 from schemas.storage import StorageOptions
 from tests.workers import faulty
+from tests.workers.counted import Counted
 from workers.expand import ExpandOptions
 from workers.expander import Expand
 from workers.storage.factory import normalise, open_storage
@@ -237,20 +238,6 @@ def test_large_documents_come_in_tables_of_a_few_megabytes(stage, tmp_path):
     found = [row for table in tables for row in table.to_pylist()]
     check(found)
     assert found[-1]["end_seconds"] == 400
-
-
-class Counted:
-    """What a stage says that it counted."""
-
-    def __init__(self):
-        self.counts, self.states = [], set()
-
-    def add(self, stage, **counts):
-        self.counts.append((stage, counts))
-
-    def spent(self, stage, seconds):
-        assert stage == "expand" and all(count >= 0 for count in seconds.values())
-        self.states.update(seconds)
 
 
 def unlucky(monkeypatch, meter=None, **limits):
