@@ -44,6 +44,7 @@ def asked(config: Config, monkeypatch: pytest.MonkeyPatch) -> Asked:
     head = config["available_node_types"]["head"]["resources"]
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setattr(ray, "cluster_resources", lambda: head)
+    monkeypatch.setattr(ray, "nodes", list)  # nobody asks for metrics
 
     def ask(engines: int, parsers: int) -> list[dict[str, float]]:
         job = make_job(
