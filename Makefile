@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env programs demo test suite units rest soak bench airflow check lint types format lock checkpoints clean
+.PHONY: help env programs demo test suite runs parts soak bench airflow check lint types format lock checkpoints clean
 
 # The first of these that runs: a name on the PATH may belong to a version manager that has no such Python.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do "$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
@@ -34,19 +34,19 @@ programs: ## Install Chromium and Prometheus, which some tests drive; those are 
 demo: env ## Run the main job over the example documents, from and to a real S3 server
 	@$(RUN) $(BIN)/python -m deploy.demo
 
-# Side by side: the checks and the units take one core for some minutes, and much of the rest is waiting.
-UNITS := tests/schemas tests/workers
+# Side by side: runs wait for half of their time, and what is tested in parts takes one core meanwhile.
+RUNS := tests/chaos tests/flow
 test: env ## Everything: the checks, and the whole suite, real S3 and real vLLM included
-	@$(MAKE) --no-print-directory --jobs 3 check $(if $(ARGS),suite,units rest)
+	@$(MAKE) --no-print-directory --jobs 3 check $(if $(ARGS),suite,runs parts)
 
 suite: env ## The suite alone, or of it what ARGS names
 	@$(RUN) $(BIN)/python -m pytest $(ARGS)
 
-units: env
-	@$(RUN) $(BIN)/python -m pytest $(UNITS)
+runs: env
+	@$(RUN) $(BIN)/python -m pytest $(RUNS)
 
-rest: env
-	@$(RUN) $(BIN)/python -m pytest tests $(UNITS:%=--ignore %)
+parts: env
+	@$(RUN) $(BIN)/python -m pytest tests $(RUNS:%=--ignore %)
 
 soak: env ## A quarter of an hour of random faults over 20,000 documents; prints what was lost
 	@$(RUN) $(BIN)/python -m tests.chaos.soak $(ARGS)
