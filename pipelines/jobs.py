@@ -56,7 +56,18 @@ Address = Annotated[
         show_default=False,
     ),
 ]
-Submission = Annotated[str, typer.Argument(help="The id that submit printed.", show_default=False)]
+
+
+def _named(submission: str | None) -> str | None:
+    """An id: a shell's variable that is empty would ask for all there are."""
+    if submission is not None and not submission.strip():
+        raise typer.BadParameter("it is empty; give the id that submit printed")
+    return submission
+
+
+Submission = Annotated[
+    str, typer.Argument(help="The id that submit printed.", show_default=False, callback=_named)
+]
 
 
 def submit(
@@ -119,7 +130,8 @@ def submit(
 
 def status(
     submission: Annotated[
-        str | None, typer.Argument(help="The id that submit printed; all that are known if not given.")
+        str | None,
+        typer.Argument(help="The id that submit printed; all that are known if not given.", callback=_named),
     ] = None,
     address: Address = None,
     as_json: AsJson = False,

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from deploy.demo.objectstore import LOOPBACK, ObjectStore, free_ports
 from pipelines import jobs, jobserver
+from pipelines.cli import app
 from pipelines.jobserver import JobServer
 from pipelines.submit import Terms, pack
 from schemas.errors import ClusterUnavailable, JobError
@@ -88,3 +90,9 @@ def test_another_ray_is_not_sent_to(tmp_path: Path) -> None:
         with pytest.raises(JobError, match=r"runs Ray 2\.9\.0, and this gemstream is for Ray 2\."):
             jobs._send(JobServer(address), parcel)
     assert set(asked) == {"/api/version"}
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "wait", "stop"])
+def test_an_id_that_is_empty_is_none(command: str) -> None:
+    done = CliRunner().invoke(app, [command, "", "--address", "http://127.0.0.1:1"])
+    assert done.exit_code == 2 and "it is empty" in done.output
