@@ -22,7 +22,8 @@ from schemas.errors import GemstreamError, JobError
 from schemas.rates import EngineRates, Rates, name_of
 from workers.infer import InferRecipe
 from workers.probe import EngineProbe, Expanded, expand_probe
-from workers.registry import ENGINES, SINKS, resolve
+from workers.registry import ENGINES, resolve
+from workers.sinks.parquet import ParquetSink
 from workers.storage.factory import open_storage
 from workers.tally import summarise, totals
 
@@ -186,7 +187,7 @@ def _engine(plan: Plan, lane: Lane, parts: pa.Table) -> Measured:
 def _writing(plan: Plan, outcomes: pa.Table) -> float:
     """CPU seconds of writing a record, through the job's sink to a folder of this machine."""
     with tempfile.TemporaryDirectory(prefix="gemstream-bench-") as folder:
-        sink = resolve(SINKS, plan.job.sink.kind, "sink")(
+        sink = ParquetSink(
             output=folder,
             storage_options=plan.job.storage,
             data_types=plan.data_types,

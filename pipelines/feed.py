@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from pipelines.plan import Plan
     from pipelines.sources import Source
 
+_PASSING = ("kept", "address")
+"""Columns of a list that are of no use once the run has ended; an address may be what a job hides."""
+
 ROUTERS = 16
 """Threads that read heads of objects when there is more than one lane: a head is one small GET."""
 
@@ -137,7 +140,7 @@ class Feed:
         if len(self._plan.lanes) == 1:
             return pc.if_else(idle, nowhere, self._plan.lanes[0].pool)
         due = documents.filter(pc.invert(idle))
-        found = routers.map(self._lane, due["uri"].to_pylist(), due["version"].to_pylist())
+        found = routers.map(self._lane, places_of(due).to_pylist(), due["version"].to_pylist())
         return pc.replace_with_mask(nowhere, pc.invert(idle), pa.array(list(found), pa.string()))
 
     def _lane(self, uri: str, version: str) -> str:
@@ -170,9 +173,14 @@ class Feed:
             self._news.notify_all()
 
 
+def places_of(documents: pa.Table) -> pa.ChunkedArray:
+    """Where the bytes of each document are."""
+    return pc.coalesce(documents["address"], documents["uri"])
+
+
 def in_scope(documents: pa.Table, plan: Plan) -> pa.Table:
     """The listed documents that are this run's: not its own output, and of its shard if it has one."""
-    documents = documents.filter(pc.invert(pc.starts_with(documents["uri"], plan.output + "/")))
+    documents = documents.filter(pc.invert(pc.starts_with(places_of(documents), plan.output + "/")))
     shard = plan.selection.shard
     if shard is None:
         return documents
@@ -193,7 +201,7 @@ def close_list(plan: Plan) -> None:
     """Make one file of a list that nobody follows any more: ten thousand a run would slow every listing
     of the output."""
     storage = open_storage(plan.output, plan.job.storage)
-    columns = [field.name for field in listed_schema(None) if field.name != "kept"]
+    columns = [field.name for field in listed_schema(None) if field.name not in _PASSING]
     storage.publish(
         join(plan.output, "_runs", plan.run_id, "listed.parquet"), encode(read_list(plan, columns))
     )

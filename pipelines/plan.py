@@ -21,7 +21,7 @@ from schemas.rows import Pages, PartKind, Tiling, outcomes_schema
 from schemas.selection import Selection
 from workers.engines import EngineConfig
 from workers.expand import ExpandOptions
-from workers.registry import ENGINES, SINKS, resolve
+from workers.registry import ENGINES, resolve
 from workers.segments import VERSION as SEGMENTATION
 from workers.storage.factory import normalise
 
@@ -150,10 +150,9 @@ def make_plan(
         selection: which of the documents this run works on; all that owe answers if not given.
 
     Raises:
-        JobError: an unknown model, engine or sink; engine options that do not hold; a task that no model can
+        JobError: an unknown model or engine; engine options that do not hold; a task that no model can
             take; no room for answers.
     """
-    resolve(SINKS, job.sink.kind, "sink")
     lanes = tuple(_lane(job, pool, tasks, gpus, attributes) for pool, tasks in pools_of(job.asked))
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     run_id = f"{stamp}-{secrets.token_hex(3)}"

@@ -14,14 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipelines.choice import memory_at_hand, settle_models
 from pipelines.expectation import prompt_tokens as tokens_of_prompt
 from pipelines.expectation import read_seen
-from pipelines.feed import in_scope
+from pipelines.feed import in_scope, places_of
 from pipelines.ledger import Ledger, read_ledger
 from pipelines.occupancy import refuse_foreign_output
 from pipelines.plan import Lane, Plan, make_plan
 from pipelines.runner import source_of
 from pipelines.sizing import Load, Prediction, Work, predict
 from schemas.errors import GemstreamError
-from schemas.rows import PartKind, Shown, Status, records_schema
+from schemas.rows import DOCUMENTS, PartKind, Shown, Status, records_schema
 from workers.expander import Expand
 from workers.sniff import HEAD_BYTES, sniff
 from workers.storage.factory import look_up, open_storage
@@ -196,7 +196,7 @@ def _walk(plan: Plan, ledger: Ledger, tables: Iterator[pa.Table]) -> tuple[Count
             due = documents.filter(pc.invert(idle)).slice(0, SNIFFED - kept)
             kept += len(due)
             sample.append(due)
-    return counts, skipped, pa.concat_tables(sample) if sample else pa.table({"uri": [], "version": []})
+    return counts, skipped, pa.concat_tables(sample) if sample else DOCUMENTS.empty_table()
 
 
 def _media(plan: Plan, sample: pa.Table) -> Counter[str]:
@@ -204,7 +204,7 @@ def _media(plan: Plan, sample: pa.Table) -> Counter[str]:
         return Counter(
             threads.map(
                 lambda uri, version: _media_type(plan, uri, version),
-                sample["uri"].to_pylist(),
+                places_of(sample).to_pylist(),
                 sample["version"].to_pylist(),
             )
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import ray
 
-from workers.registry import SINKS, resolve
+from workers.sinks.parquet import ParquetSink
 from workers.tally import summarise, totals
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ class Published:
 
 @ray.remote(num_cpus=0.1, max_retries=RETRIES)
 def write_group(plan: Plan, *blocks: pa.Table) -> Published:
-    """Write one group of outcomes through the job's sink."""
+    """Write one group of outcomes as part files."""
     outcomes = pa.concat_tables(blocks)
-    sink = resolve(SINKS, plan.job.sink.kind, "sink")(
+    sink = ParquetSink(
         output=plan.output,
         storage_options=plan.job.storage,
         data_types=plan.data_types,

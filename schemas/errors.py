@@ -2,6 +2,7 @@
 
     GemstreamError
     ├── JobError                    the job itself is wrong: nothing was started (exit code 2)
+    │   └── SnapshotGone            a version of a table that is not kept any more
     ├── TransientError              the same call may succeed later
     │   ├── StorageUnavailable      the object store did not answer
     │   ├── ObjectChanged           the object is not the version that was listed
@@ -88,6 +89,12 @@ class JobError(GemstreamError):
 
     category = "job"
     stage = "plan"
+
+
+class SnapshotGone(JobError):
+    """A version of a table that is not kept any more."""
+
+    category = "snapshot_gone"
 
 
 class TransientError(GemstreamError):

@@ -19,14 +19,18 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.duplicates import DuplicateOptions
 from schemas.errors import JobError
 from schemas.limits import Limits
 from schemas.models import AUTO, Pool, Precision
 from schemas.prices import Prices
+from schemas.privacy import PrivacyOptions
 from schemas.rates import Rates, find_rates
 from schemas.rows import Pages, Tiling, Upright
 from schemas.secrets import masked
+from schemas.sink import SinkOptions
 from schemas.storage import StorageOptions
+from schemas.tables import TableOptions
 from schemas.tasks import make_task, spread
 from schemas.tasks.base import Task
 
@@ -158,16 +162,6 @@ class PageOptions(Options):
         return Tiling.OFF if value is False else value
 
 
-class SinkOptions(Options):
-    """How the output is written."""
-
-    kind: str = Field("parquet", description="A sink of the registry.")
-    rows: int = Field(20_000, ge=1, description="A part file is published at this many rows,")
-    seconds: float = Field(
-        60, gt=0, description="or this many seconds after its first row, whichever comes first."
-    )
-
-
 class ReportOptions(Options):
     """What a run says of itself besides `report.json`."""
 
@@ -186,6 +180,7 @@ class JobSpec(Options):
 
     input: tuple[str, ...] = Field((), description="Prefixes to list: s3://bucket/prefix, or a path.")
     manifest: str | None = Field(None, description="Instead of input: a txt, csv, jsonl or parquet of URIs.")
+    table: TableOptions | None = Field(None, description="Or a table of a data lake, whose rows they are.")
     include: tuple[str, ...] = Field(
         (), description="Only paths below the prefix that match one of these globs."
     )
@@ -197,6 +192,8 @@ class JobSpec(Options):
     models: ModelChoice = ModelChoice()
     engine: EngineOptions = EngineOptions()
     expand: PageOptions = PageOptions()
+    duplicates: DuplicateOptions = DuplicateOptions()
+    privacy: PrivacyOptions = PrivacyOptions()
     sink: SinkOptions = SinkOptions()
     storage: StorageOptions = StorageOptions()
     limits: Limits = Limits()
@@ -233,8 +230,8 @@ class JobSpec(Options):
 
     @model_validator(mode="after")
     def _one_source(self) -> JobSpec:
-        if bool(self.input) == bool(self.manifest):
-            raise JobError("a job reads either input or manifest, and one of them", key="input")
+        if sum(map(bool, (self.input, self.manifest, self.table))) != 1:
+            raise JobError("a job reads input, manifest or table, and one of them", key="input")
         return self
 
     @property

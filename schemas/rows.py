@@ -83,10 +83,13 @@ DOCUMENTS = pa.schema(
         pa.field("size", pa.int64()),
         pa.field("modified", pa.timestamp("us", tz="UTC")),
         pa.field("lane", pa.string()),
+        pa.field("address", pa.string()),
     ]
 )
-"""One listed document. `size` in bytes; `lane` names the engine pool that it was routed to.
-A manifest's other columns follow as one struct column, `attributes`."""
+"""One listed document. `size` in bytes; `lane` names the engine pool that it was routed to; `address` is
+where its bytes are, if that is not its `uri`: a row of a table goes by the table and its key, wherever it
+lies. The other columns of a manifest or table follow as one struct column, `attributes`. What a run writes
+down for good has no `address`."""
 
 KEPT = pa.list_(pa.string())
 """Answers of a half-done document that the output already holds, as `part_index/task`; `/task` is one about

@@ -13,9 +13,9 @@ from schemas.errors import categories
 from schemas.rows import PartKind
 from schemas.tasks import TASKS, task_class
 from tests.conftest import ROOT
-from workers.registry import ENGINES, EXPANDERS, SINKS, STORAGES, resolve
+from workers.registry import ENGINES, EXPANDERS, STORAGES, TABLES, resolve
 
-FAMILIES = {"expander": EXPANDERS, "engine": ENGINES, "sink": SINKS, "storage": STORAGES}
+FAMILIES = {"expander": EXPANDERS, "engine": ENGINES, "table format": TABLES, "storage": STORAGES}
 LINES = 360
 
 
@@ -43,7 +43,7 @@ def test_every_expander_makes_one_kind_of_part(kind: str) -> None:
 
 NEVER_WRITTEN = set(
     "job internal answer engine_unavailable draining interrupted lease_lost cluster_lost "
-    "cluster_unavailable page".split()
+    "cluster_unavailable page snapshot_gone".split()
 )
 """Categories of what ends a run or never leaves it; the rest may stand in `errors/`."""
 

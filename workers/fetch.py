@@ -33,7 +33,8 @@ DOCUMENT = "document"
 class Document:
     """One row of the input; `source` is its place there.
 
-    `kept` names, per part, the tasks whose answer the output holds already.
+    `kept` names, per part, the tasks whose answer the output holds already; `address` is where its bytes are,
+    if that is not its `uri`.
     """
 
     source: int
@@ -42,6 +43,12 @@ class Document:
     version: str
     size: int | None
     kept: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    address: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where its bytes are."""
+        return self.address or self.uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +63,14 @@ class Fetched:
 
 
 def documents_of(table: pa.Table) -> Iterator[Document]:
-    """The rows of a DOCUMENTS table, with or without its `kept` column."""
-    names = ("document_id", "uri", "version", "size")
-    columns = [table[name].to_pylist() for name in names]
-    kept = table["kept"].to_pylist() if "kept" in table.column_names else [None] * len(table)
-    for source, (row, answers) in enumerate(zip(zip(*columns, strict=True), kept, strict=True)):
-        document_id, uri, version, size = row
-        yield Document(source, document_id, uri, version, size, _kept(answers or ()))
+    """The rows of a DOCUMENTS table, with or without its columns `kept` and `address`."""
+    names = ("document_id", "uri", "version", "size", "kept", "address")
+    columns = [
+        table[name].to_pylist() if name in table.column_names else [None] * len(table) for name in names
+    ]
+    for source, row in enumerate(zip(*columns, strict=True)):
+        document_id, uri, version, size, answers, address = row
+        yield Document(source, document_id, uri, version, size, _kept(answers or ()), address)
 
 
 def _kept(answers: Iterable[str]) -> dict[int, tuple[str, ...]]:
@@ -121,8 +129,9 @@ class Fetcher:
     def _fetched(self, document: Document) -> Fetched:
         if not document.version or document.size is None:
             # A manifest's entry that could not be looked up when it was listed.
-            info = look_up(document.uri, self._storage)
-            document = replace(document, uri=info.uri, version=info.version, size=info.size)
+            info = look_up(document.place, self._storage)
+            uri = document.uri if document.address else info.uri
+            document = replace(document, uri=uri, version=info.version, size=info.size)
         if document.size is not None and document.size > self._limits.object_bytes:
             raise LimitExceeded(
                 f"{document.size:,} bytes: more than limits.object_bytes = {self._limits.object_bytes:,}; "
@@ -132,17 +141,17 @@ class Fetcher:
             )
         pieces = self._pieces(document)
         first = next(pieces, b"")
-        sniffed = sniff(first[:HEAD_BYTES], document.uri)
+        sniffed = sniff(first[:HEAD_BYTES], document.place)
         if not self._wanted(sniffed):
             return Fetched(document, sniffed)
         return Fetched(document, sniffed, self._written(first, pieces))
 
     def _pieces(self, document: Document) -> Iterator[bytes]:
-        storage = open_storage(document.uri, self._storage)
+        storage = open_storage(document.place, self._storage)
         at, size = 0, document.size or 0
         while at < size:
             piece = storage.read(
-                document.uri, version=document.version, start=at, length=min(PIECE_BYTES, size - at)
+                document.place, version=document.version, start=at, length=min(PIECE_BYTES, size - at)
             )
             if not piece:
                 return

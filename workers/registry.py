@@ -19,12 +19,16 @@ ENGINES = {
     "fault": "workers.engines.fault:FaultEngine",
 }
 
-SINKS = {
-    "parquet": "workers.sinks.parquet:ParquetSink",
+TABLES = {
+    "parquet": "workers.tables.parquet:ParquetTable",
+    "delta": "workers.tables.delta:DeltaTable",
+    "iceberg": "workers.tables.iceberg:IcebergTable",
+    "lance": "workers.tables.lance:LanceTable",
 }
 
 STORAGES = {
     "file": "workers.storage.local:LocalStorage",
+    "row": "workers.storage.rows:RowStorage",
     "s3": "workers.storage.s3:S3Storage",
 }
 

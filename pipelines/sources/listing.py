@@ -71,6 +71,7 @@ def documents_table(infos: Sequence[ObjectInfo]) -> pa.Table:
         "size": [info.size if info.size >= 0 else None for info in infos],
         "modified": [info.modified for info in infos],
         "lane": [None] * len(infos),
+        "address": [None] * len(infos),
     }
     return pa.table(columns, schema=DOCUMENTS)
 

@@ -19,7 +19,6 @@ from schemas.errors import JobError
 from schemas.rows import ERRORS, Status, outcomes_schema, records_schema, with_attributes
 from schemas.storage import StorageOptions
 from tests.workers.places import Place, place
-from workers.registry import SINKS, resolve
 from workers.sinks import ReceiptKind
 from workers.sinks.parquet import FILTERED, METADATA_KEY, ParquetSink
 from workers.storage.factory import join
@@ -92,11 +91,6 @@ def load(storage: Storage, receipt: Receipt) -> pq.ParquetFile:
     content = storage.read(receipt.uri)
     assert len(content) == receipt.bytes
     return pq.ParquetFile(io.BytesIO(content))
-
-
-def test_every_registry_line_resolves() -> None:
-    for kind in SINKS:
-        assert hasattr(resolve(SINKS, kind, "sink"), "write")
 
 
 def test_each_status_and_task_has_its_place(place: Place) -> None:

@@ -85,7 +85,13 @@ class ParquetSink:
         self.footer = footer(metadata)
 
     def write(self, outcomes: pa.Table) -> list[Receipt]:
-        """One file per task with records, one of errors, one of what was filtered; see `Sink.write`."""
+        """One file per task with records, one of errors, one of what was filtered; none of what is "kept".
+
+        Writing the same rows again replaces what the first write left: a retry doubles nothing.
+
+        Raises:
+            GemstreamError: what `Storage.publish` raises. Some of the files may be in place.
+        """
         receipts = [
             self._publish(rows, RECORD_KEY, f"records/task={task}", ReceiptKind.RECORDS, task)
             for task, rows in self._records(_with_status(outcomes, Status.RECORD))

@@ -1,0 +1,28 @@
+"""Documents that are there more than once."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class DuplicateOptions(BaseModel):
+    """What becomes of documents with the same content, and of those that are nearly the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attach: bool = Field(
+        True,
+        description="Answer documents with the same bytes once, and give each of them the answers.",
+    )
+    images: int | None = Field(
+        None,
+        ge=0,
+        le=32,
+        description="Group pictures whose perceptual hashes (64 bits) differ by at most so many bits.",
+    )
+    text: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Group documents whose texts share at least this much of their words (MinHash).",
+    )
