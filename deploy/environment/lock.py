@@ -5,8 +5,8 @@ still fit are kept; delete cpu.lock first to move to the newest. What goes into 
 cpu.lock wherever its versions fit, so that what a GPU node runs is what was tested without one.
 
     cpu.lock         what .venv holds: everything, the tests' tools included
-    cpu-image.lock   what the image `cpu` holds: the extra `cpu` alone
-    gpu.lock         what the image `gpu` holds: the extra `gpu` alone, CUDA's libraries from PyPI
+    cpu-image.lock   what the image `cpu` holds: the extra `cpu`, and those of lakes
+    gpu.lock         what the image `gpu` holds: the extra `gpu`, those of lakes, CUDA's libraries from PyPI
     build.lock       what builds our wheel
     vm.lock          what the image `cpu-vm` holds besides: Google's client, for `ray up`
     deploy/airflow/requirements.lock    Airflow, which the DAG is tested with
@@ -31,6 +31,7 @@ FOLDER = Path(__file__).parent.relative_to(ROOT)
 LOCK = FOLDER / "cpu.lock"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 NOT_LOCKED = ("torch", "torchvision")
+LAKE = ("delta", "iceberg", "lance", "duplicates", "privacy")
 LINUX = "x86_64-manylinux_2_36"
 """Debian 12, on which images stand."""
 
@@ -71,9 +72,9 @@ def locks() -> tuple[Lock, ...]:
     """All of them, the one that the others follow first."""
     builder = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
     return (
-        Lock(LOCK, extras=("cpu", "demo", "evaluate", "dev"), left_out=NOT_LOCKED),
-        Lock(FOLDER / "cpu-image.lock", extras=("cpu",), left_out=NOT_LOCKED),
-        Lock(FOLDER / "gpu.lock", extras=("gpu",), platform=LINUX),
+        Lock(LOCK, extras=("cpu", "demo", "evaluate", *LAKE, "dev"), left_out=NOT_LOCKED),
+        Lock(FOLDER / "cpu-image.lock", extras=("cpu", *LAKE), left_out=NOT_LOCKED),
+        Lock(FOLDER / "gpu.lock", extras=("gpu", *LAKE), platform=LINUX),
         Lock(FOLDER / "build.lock", requirements=tuple(builder)),
         # Without the latter two, Ray's provider of Google's machines does not import.
         Lock(FOLDER / "vm.lock", requirements=("google-api-python-client>=2", "cryptography", "httplib2")),

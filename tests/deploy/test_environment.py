@@ -155,7 +155,7 @@ def _normal(name: str) -> str:
 def test_the_lock_holds_what_pyproject_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = [*project["dependencies"]]
-    for extra in ("cpu", "demo", "evaluate", "dev"):
+    for extra in ("cpu", "demo", "evaluate", "delta", "iceberg", "lance", "duplicates", "privacy", "dev"):
         asked += project["optional-dependencies"][extra]
     names = {_normal(re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0]) for requirement in asked}
     assert names <= _locked(), "run `make lock`"
