@@ -53,6 +53,7 @@ def test_a_listed_document_has_its_facts(place: Place) -> None:
         "size": 5,
         "modified": info.modified,
         "lane": None,
+        "address": None,
     }
     assert source.attributes is None
     assert source.duplicates == 0

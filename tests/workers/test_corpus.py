@@ -129,6 +129,7 @@ def run(corpus, files, passwords):
             "size": [info.size for info in infos],
             "modified": [info.modified for info in infos],
             "lane": [None for _ in infos],
+            "address": [None for _ in infos],
         },
         DOCUMENTS,
     )

@@ -41,6 +41,7 @@ def documents(*paths, kept=None, attributes=None):
             "size": [info.size for info in infos],
             "modified": [info.modified for info in infos],
             "lane": [None for _ in infos],
+            "address": [None for _ in infos],
         },
         DOCUMENTS,
     )
