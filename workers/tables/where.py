@@ -1,0 +1,151 @@
+"""A filter as SQL writes it, for formats whose files Arrow reads: `year >= 2024 AND kind IN ('a', 'b')`."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import reduce
+from operator import and_, or_
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.errors import JobError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def expression(where: str, schema: pa.Schema) -> pc.Expression:
+    """The filter as Arrow takes it. A row in which it comes to null is left out, as SQL has it.
+
+    Args:
+        where: comparisons of a column with a constant, IN, BETWEEN, LIKE and IS NULL, joined by AND, OR, NOT.
+        schema: of the table; constants are taken as values of their column's type.
+
+    Raises:
+        JobError: it is no such filter, or names a column that is not there.
+    """
+    import sqlglot
+    from sqlglot.errors import SqlglotError
+
+    try:
+        parsed = sqlglot.parse_one(where, read="duckdb")
+    except SqlglotError as error:
+        raise _fault(where, "is no condition that SQL knows") from error
+    return _Translation(where, schema).of(parsed)
+
+
+class _Translation:
+    def __init__(self, where: str, schema: pa.Schema) -> None:
+        from sqlglot import exp
+
+        self._where, self._schema = where, schema
+        self._comparisons: dict[Any, Callable[[Any, Any], Any]] = {
+            exp.EQ: lambda a, b: a == b,
+            exp.NEQ: lambda a, b: a != b,
+            exp.LT: lambda a, b: a < b,
+            exp.LTE: lambda a, b: a <= b,
+            exp.GT: lambda a, b: a > b,
+            exp.GTE: lambda a, b: a >= b,
+        }
+
+    def of(self, node: Any) -> pc.Expression:
+        """One condition."""
+        from sqlglot import exp
+
+        if isinstance(node, exp.Paren):
+            return self.of(node.this)
+        if isinstance(node, exp.And | exp.Or):
+            join = and_ if isinstance(node, exp.And) else or_
+            return join(self.of(node.left), self.of(node.right))
+        if isinstance(node, exp.Not):
+            return ~self.of(node.this)
+        if type(node) in self._comparisons:
+            return self._compared(node)
+        if isinstance(node, exp.Is) and isinstance(node.expression, exp.Null):
+            return self._column(node.this)[0].is_null()
+        if isinstance(node, exp.In) and node.expressions:
+            return self._among(node)
+        if isinstance(node, exp.Between):
+            column, kind = self._column(node.this)
+            low, high = (self._value(node.args[end], kind) for end in ("low", "high"))
+            return (column >= low) & (column <= high)
+        if isinstance(node, exp.Like):
+            column, kind = self._column(node.this)
+            return pc.match_like(column, str(self._value(node.expression, pa.string()).as_py()))
+        if isinstance(node, exp.Column):
+            column, kind = self._column(node)
+            if pa.types.is_boolean(kind):
+                return column
+        raise self._not_taken(node)
+
+    def _compared(self, node: Any) -> pc.Expression:
+        from sqlglot import exp
+
+        compare = self._comparisons[type(node)]
+        if isinstance(node.left, exp.Column):
+            column, kind = self._column(node.left)
+            return compare(column, self._value(node.right, kind))
+        column, kind = self._column(node.right)
+        return compare(self._value(node.left, kind), column)
+
+    def _among(self, node: Any) -> pc.Expression:
+        """As SQL has it, null is in no list, and nothing is known of a value outside one with a null."""
+        column, kind = self._column(node.this)
+        return reduce(or_, [column == self._value(value, kind) for value in node.expressions])
+
+    def _column(self, node: Any) -> tuple[pc.Expression, pa.DataType]:
+        from sqlglot import exp
+
+        if not isinstance(node, exp.Column) or node.table:
+            raise self._not_taken(node)
+        name = node.name
+        if name not in self._schema.names:
+            guess = get_close_matches(name, self._schema.names, 1)
+            hint = (
+                f", did you mean {guess[0]!r}?" if guess else f" (there are {', '.join(self._schema.names)})"
+            )
+            raise _fault(self._where, f"names no column of the table: {name!r}{hint}")
+        return pc.field(name), self._schema.field(name).type
+
+    def _value(self, node: Any, kind: pa.DataType) -> pa.Scalar:
+        constant = self._constant(node)
+        try:
+            if constant is None:
+                return pa.scalar(None, kind)
+            if isinstance(constant, str) and not pa.types.is_string(kind):
+                return pa.scalar(constant).cast(kind)
+            return pa.scalar(constant, kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
+            raise _fault(self._where, f"holds {node.sql()} against a column of {kind}") from error
+
+    def _constant(self, node: Any) -> Any:
+        from sqlglot import exp
+
+        if isinstance(node, exp.Null):
+            return None
+        if isinstance(node, exp.Boolean):
+            return bool(node.this)
+        if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal) and not node.this.is_string:
+            return _number("-" + node.this.this)
+        if isinstance(node, exp.Literal):
+            return node.this if node.is_string else _number(node.this)
+        if isinstance(node, exp.Cast) and isinstance(node.this, exp.Literal):  # DATE '2024-01-31'
+            return node.this.this
+        raise self._not_taken(node)
+
+    def _not_taken(self, node: Any) -> JobError:
+        return _fault(
+            self._where,
+            f"has {node.sql()!r}: what is taken is a column against a constant (=, <>, <, <=, >, >=, IN, "
+            "BETWEEN, LIKE, IS NULL), and these with AND, OR and NOT",
+        )
+
+
+def _number(text: str) -> int | float:
+    return int(text) if text.lstrip("-").isdigit() else float(text)
+
+
+def _fault(where: str, what: str) -> JobError:
+    return JobError(f"table.filter: {where!r} {what}", key="table.filter")
