@@ -143,7 +143,8 @@ class _Column:
         self._file, self._column = file, column
         counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         self._ends = np.cumsum(counts)
-        self._next, self._batches = 0, iter(())
+        self._next = 0
+        self._batches: Iterator[pa.RecordBatch] = iter(())
         self._held: deque[tuple[int, pa.Array]] = deque()
 
     def value(self, row: int) -> Any:
