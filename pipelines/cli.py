@@ -35,6 +35,7 @@ from pipelines.flags import (
     selection_of,
     settings_of,
 )
+from pipelines.lake.command import sync
 from pipelines.subtitles import subtitles
 from schemas.errors import GemstreamError, Interrupted, JobError
 
@@ -123,6 +124,7 @@ app.command()(reporting.report)
 app.command()(upkeep.errors)
 app.command()(upkeep.retry)
 app.command()(upkeep.gc)
+app.command()(sync)
 app.command()(subtitles)
 app.command()(judging.evaluate)
 app.command()(measuring.bench)

@@ -249,6 +249,19 @@ class Lease:
         )
 
 
+def live_runs(output: str, storage_options: StorageOptions) -> set[str]:
+    """Ids of the runs that hold a lease of an output and are not known to be dead.
+
+    Raises:
+        GemstreamError: what the storage raises.
+    """
+    storage = open_storage(output, storage_options)
+    with suppress(ObjectMissing):
+        found = [_read(storage, info.uri) for info in storage.list(join(output, "_runs", "_lease", ""))]
+        return {there[0].run_id for there in found if there is not None and not there[0].is_dead()}
+    return set()
+
+
 def _read(storage: Storage, uri: str) -> tuple[Holder, str] | None:
     """Who holds a lease, and the version that says so; None if nobody does.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipelines.lake.staged import discard_dead
 from pipelines.lease import Lease
 from schemas.errors import ObjectMissing
 from schemas.storage import StorageOptions
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def remove_leftovers(output: str, options: StorageOptions | None = None) -> int:
-    """Remove half-written files and uploads, and the lists of runs that never ended. Takes the lease.
+    """Remove half-written files and uploads, what was staged for a table and never committed, and the lists
+    of runs that never ended. Takes the lease.
 
     Returns:
         How many there were.
@@ -26,7 +28,8 @@ def remove_leftovers(output: str, options: StorageOptions | None = None) -> int:
     root, options = normalise(output), options or StorageOptions()
     storage = open_storage(root, options)
     with Lease(root, options, "gc", None):
-        return storage.remove_unfinished(root) + _remove_lists(storage, root)
+        unfinished = storage.remove_unfinished(root) + discard_dead(root, options)
+        return unfinished + _remove_lists(storage, root)
 
 
 def _remove_lists(storage: Storage, root: str) -> int:

@@ -76,6 +76,25 @@ class FaultCounts(BaseModel):
     rows: int
 
 
+class TableCounts(BaseModel):
+    """A table of a data lake at the end of a run: its version, and the rows that came and went. A row that
+    another has replaced counts as both."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str
+    version: str
+    added: int = 0
+    removed: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """What became of it, in one line."""
+        if not self.added and not self.removed:
+            return f"{self.uri} was up to date, at version {self.version}"
+        return f"{self.uri} is at version {self.version}: {self.added} rows came, {self.removed} went"
+
+
 class RunReport(BaseModel):
     """One run. `counts` are documents; `tasks` and `faults` are answers."""
 
@@ -100,6 +119,7 @@ class RunReport(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict, description="Of what it ran on.")
     page: str | None = Field(None, description="Where its page is; told by the run, as the page comes last.")
     files: int = 0
+    tables: dict[str, TableCounts] = Field(default_factory=dict, description="Of a data lake, by name.")
     stopped: str | None = Field(None, description="Why the run ended before its list did.")
     unsettled: tuple[str, ...] = Field((), description="Documents that still owe answers, by URI.")
     failed_share: float = 0.0
@@ -185,4 +205,5 @@ class RunReport(BaseModel):
         if self.reckoning is not None:
             tables.append(self.reckoning.table())
         tables += [f"{pool} was held up by {found.sentence}" for pool, found in self.bottlenecks.items()]
+        tables += [found.sentence for found in self.tables.values()]
         return Group(*tables)

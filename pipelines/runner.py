@@ -16,6 +16,8 @@ from pipelines.cluster import cluster, here, refuse_port, unwrapped
 from pipelines.expectation import read_seen
 from pipelines.feed import read_list
 from pipelines.interrupt import interrupted_anywhere
+from pipelines.lake.sync import bring_up
+from pipelines.lake.tables import refuse_foreign_tables
 from pipelines.lease import Lease
 from pipelines.metrics import RunMetrics
 from pipelines.occupancy import refuse_foreign_output
@@ -96,6 +98,7 @@ def _run(
     # Everything that can be refused is refused before Ray starts, which takes seconds.
     first = make_plan(settle_models(job).job, source.attributes, job.engine.gpus or 0.0, selection)
     refuse_foreign_output(first)
+    refuse_foreign_tables(first)
     if metrics_port is not None:
         refuse_port(metrics_port)
     source.check()
@@ -158,11 +161,13 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
         if groups:
             stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
         found = settle(plan, listed)
+        tables = bring_up(plan, listed, lease.check)
         seconds = time.monotonic() - began
         _, _, times = stream.look(last=True)
     held_up = judge(times, stream.timelines, sizing.expand_workers, sizing.engine_replicas[1])
     reckoning = reckon(plan, stream.tally, times, stream.record_bytes, seen)
     report = _report(plan, stream, found, started, seconds, held_up, reckoning)
+    report = report.model_copy(update={"tables": tables})
     _write(plan, "report.json", report.model_dump_json(indent=2))
     # Last: a run with counts is a run that ended.
     _write(plan, "counts.json", json.dumps(report.counts.model_dump(), indent=2))

@@ -40,6 +40,7 @@ def job(patient: Patient) -> Findings:
     yield ok("job", f"it holds; {lanes}")
     if patient.output is not None:
         yield from _output(plan)
+        yield from _tables(plan)
 
 
 def _output(plan: Plan) -> Findings:
@@ -54,6 +55,23 @@ def _output(plan: Plan) -> Findings:
         yield failed("output", told, f"choose {todo}" if todo else "choose another output")
     except (TerminalError, TransientError):
         yield warning("output", "it cannot be looked at, so nobody says whether it is taken", "see storage")
+
+
+def _tables(plan: Plan) -> Findings:
+    from pipelines.lake.tables import refuse_foreign_tables, tables_of
+
+    tables = tables_of(plan)
+    if not tables:
+        return
+    try:
+        refuse_foreign_tables(plan)
+        where = tables[0].place.uri.removesuffix(tables[0].name)
+        yield ok("tables", f"{len(tables)} in {where}, there or to be made; nobody else's are there")
+    except JobError as error:
+        told, _, todo = error.message.partition(": ")
+        yield failed("tables", told, todo or "correct sink")
+    except (TerminalError, TransientError) as error:
+        yield failed("tables", error.message, "see storage, and whether the catalog is up")
 
 
 def _leases(plan: Plan) -> Findings:

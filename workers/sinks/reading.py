@@ -28,13 +28,14 @@ FILES_AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class PartFile:
-    """Some columns of one part file, and what its footer says: of the job that wrote it, and how many rows
-    there are (of a table without columns, Arrow does not know)."""
+    """Some columns of one part file, and what its footer says: of the job that wrote it, how many rows there
+    are (of a table without columns, Arrow does not know), and all of its columns."""
 
     info: ObjectInfo
     rows: pa.Table
     facts: dict[str, Any]
     count: int
+    schema: pa.Schema
 
 
 def read_columns(
@@ -121,4 +122,4 @@ def read_part(
         )
     rows = file.read(columns=columns, use_threads=False).select(columns).replace_schema_metadata()
     facts = json.loads((file.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
-    return PartFile(info, rows, facts, file.metadata.num_rows)
+    return PartFile(info, rows, facts, file.metadata.num_rows, file.schema_arrow.remove_metadata())
