@@ -21,6 +21,8 @@ def object_store_options(storage: StorageOptions, uri: str) -> dict[str, str]:
     found = _found(storage)
     told = {
         "aws_endpoint": found["endpoint"],
+        # Without it the environment's AWS_ENDPOINT_URL_S3 would go before what the job says.
+        "aws_endpoint_url_s3": found["endpoint"],
         "aws_region": found["region"],
         "aws_access_key_id": found["key"],
         "aws_secret_access_key": found["secret"],

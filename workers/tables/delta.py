@@ -101,6 +101,9 @@ class DeltaTable:
         """Delta has no free properties of a table: they are in its description, as JSON."""
         with needs("delta"):
             import deltalake
+        if {"[", "]"} & set(self.place.uri):
+            # Its query engine, which adds columns, ends the process's call with a panic over such a name.
+            raise JobError(f"{self.place.uri}: delta-rs takes no name with brackets", key="sink.tables")
         with _errors_as_ours(self.place):
             deltalake.DeltaTable.create(
                 _path(self.place),
