@@ -143,10 +143,11 @@ class Committer:
             return change
         plan, table = self.plan, open_table(self.place, self.plan.job.storage)
         with marked(plan.output, plan.job.storage, plan.run_id, self.place):
+            table.evolve(change.schema)
             wanted = self._stage(change)
             properties = {**self.properties, RUN: plan.run_id, KEY: self._key(change)}
             self.check()
-            if not table.commit(change.snapshot, wanted, change.remove, change.schema, properties):
+            if not table.commit(change.snapshot, wanted, change.remove, properties):
                 raise _Overtaken
             if len(wanted) < sum(map(len, self._written.values())):
                 table.discard(plan.run_id)

@@ -135,12 +135,23 @@ class Table(Protocol):
         """Make an empty table; one that somebody else has made meanwhile is as good."""
         ...
 
+    def evolve(self, schema: pa.Schema) -> None:
+        """Give the table the columns of this schema that it has not: null in the rows that are there.
+
+        To be called by the driver before anything with such columns is staged; a table that has them stays as
+        it is.
+
+        Raises:
+            JobError: the schema would change the type of a column; both types are named.
+        """
+        ...
+
     def stage(self, rows: pa.Table, run_id: str, name: str) -> Staged:
         """Write a data file beside those of the table. Done twice it is there once, or one of the two is a
         leftover.
 
         Args:
-            rows: of the table's schema, or of what the commit is going to make of it.
+            rows: of the table's schema.
             run_id: whose it is, told by its name.
             name: what it is called otherwise: letters, digits and dashes; new for every content.
         """
@@ -151,7 +162,6 @@ class Table(Protocol):
         snapshot: Snapshot,
         add: Sequence[Staged],
         remove: Sequence[DataFile],
-        schema: pa.Schema,
         properties: Mapping[str, str],
     ) -> bool:
         """Take in and take out, in one step.
@@ -160,16 +170,11 @@ class Table(Protocol):
             snapshot: what the files to be removed were found in.
             add: what was staged.
             remove: files of `snapshot`.
-            schema: of the table from now on: its columns, and perhaps new ones behind them, null in older
-                files.
             properties: of the commit, KEY among them.
 
         Returns:
             True when it is in place, this time or by an earlier try of the same KEY whose answer got lost;
             False when somebody else has committed meanwhile what this one does not go with: look again.
-
-        Raises:
-            JobError: the schema would change the type of a column; both types are named.
         """
         ...
 

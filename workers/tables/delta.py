@@ -117,6 +117,16 @@ class DeltaTable:
             raise StorageUnavailable(f"{self.place.uri}: the table was made and is not there")
         return there
 
+    def evolve(self, schema: pa.Schema) -> None:
+        """New columns are an entry of the log of their own, which changes no row."""
+        with needs("delta"):
+            import deltalake
+        table = _open(self.place, self.storage)
+        if _is_within(pa.struct(list(schema)), pa.struct(list(_plain(table)))):
+            return
+        with _errors_as_ours(self.place):
+            deltalake.write_deltalake(table, schema.empty_table(), mode="append", schema_mode="merge")
+
     def stage(self, rows: pa.Table, run_id: str, name: str) -> Staged:
         """A file beside those of the log."""
         path = f"gemstream-{run_id}-{name}.parquet"
@@ -130,10 +140,9 @@ class DeltaTable:
         snapshot: DeltaSnapshot,
         add: Sequence[Staged],
         remove: Sequence[DataFile],
-        schema: pa.Schema,
         properties: Mapping[str, str],
     ) -> bool:
-        """One entry of the log. New columns are an entry before it, which changes no row."""
+        """One entry of the log, on what is the newest now: what others have added since is nobody's concern."""
         with needs("delta"):
             from deltalake.exceptions import CommitFailedError
             from deltalake.transaction import CommitProperties, Transaction
@@ -141,7 +150,6 @@ class DeltaTable:
         if self.committed(key):
             return True
         try:
-            self._evolve(schema)
             table = _open(self.place, self.storage)
             there = {file.path for file in _files(table)}
             if not there.issuperset(file.path for file in remove):
@@ -196,15 +204,6 @@ class DeltaTable:
                 retention_hours=0, dry_run=True, enforce_retention_duration=False, full=False
             )
         return {unquote(path) for path in (*taken_out, *(file.path for file in _files(table)))}
-
-    def _evolve(self, schema: pa.Schema) -> None:
-        with needs("delta"):
-            import deltalake
-        table = _open(self.place, self.storage)
-        if _is_within(pa.struct(list(schema)), pa.struct(list(_plain(table)))):
-            return
-        with _errors_as_ours(self.place):
-            deltalake.write_deltalake(table, schema.empty_table(), mode="append", schema_mode="merge")
 
 
 def _open(place: Place, storage: StorageOptions, version: str | None = None) -> Any:

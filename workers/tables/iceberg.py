@@ -1,0 +1,376 @@
+"""Iceberg, through pyiceberg: a commit is one snapshot, with the files that come and those that go.
+
+Whoever reads, writes or commits reaches the table's catalog, workers of other nodes included: one that is a
+database in a file serves one machine.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from schemas.errors import JobError, ObjectMissing, SnapshotGone, StorageUnavailable
+from workers.extras import needs
+from workers.sinks.parquet import encode
+from workers.storage.factory import join, open_storage
+from workers.storage.rows import row_address
+from workers.tables import KEY, DataFile, Staged
+from workers.tables.access import pyiceberg_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from schemas.storage import StorageOptions
+    from schemas.tables import Place
+
+EMPTY = "0"
+"""The version of a table that nothing has been committed to."""
+
+NO_RETRIES = {"commit.retry.num-retries": "0"}
+"""pyiceberg would make a failed commit again of what it finds then: without the files that this one replaces,
+if they are gone by then, and with their rows twice."""
+
+
+@dataclass(frozen=True)
+class IcebergSnapshot:
+    """One snapshot, by its id."""
+
+    place: Place
+    storage: StorageOptions
+    version: str
+    schema: pa.Schema
+    properties: Mapping[str, str] = field(hash=False)
+
+    def files(self, where: str | None = None, since: str | None = None) -> list[DataFile]:
+        """Those of the snapshot's manifests; by `where`, as far as partitions and statistics tell."""
+        if self.version == EMPTY:
+            return []
+        table = _load(self.place, self.storage)
+        found = _files(table, self.place, self.version, where)
+        if since is not None and since != EMPTY:
+            earlier = {file.path for file in _files(table, self.place, since)}
+            found = [file for file in found if file.path not in earlier]
+        return found
+
+    def read(
+        self, file: DataFile, columns: Sequence[str] | None = None, where: str | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Its rows, by the ids of columns and without those that delete files name. pyiceberg holds the
+        columns that are asked for of a whole file."""
+        from pyiceberg.expressions import AlwaysTrue
+        from pyiceberg.io.pyarrow import ArrowScan
+
+        wanted = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
+        table = _load(self.place, self.storage)
+        with _errors_as_ours(self.place):
+            schema = _schema_of(table, self.version)
+            scan = ArrowScan(
+                table.metadata,
+                table.io,
+                schema.select(*wanted.names),
+                AlwaysTrue() if where is None else _filter(where),
+            )
+            try:
+                for batch in scan.to_record_batches([file.detail]):
+                    rows = pa.Table.from_batches([batch]).select(wanted.names).cast(wanted)
+                    yield from rows.combine_chunks().to_batches()
+            except FileNotFoundError as error:
+                raise SnapshotGone(
+                    f"{file.path} is not there any more: its table has been cleaned up since; read a newer "
+                    "version",
+                    key="table.version",
+                ) from error
+
+    def address(self, file: DataFile, row: int, column: str) -> str:
+        """Of a value in the file itself."""
+        if file.detail.delete_files:
+            raise JobError(
+                f"{self.place.uri}: rows of {file.path} are deleted without their file being written anew, so "
+                "a place in it means no row; rewrite the table's data files",
+                key="table.uri",
+            )
+        return row_address(file.path, row, column)
+
+
+class IcebergTable:
+    """`namespace.table` of a catalog."""
+
+    def __init__(self, place: Place, storage: StorageOptions) -> None:
+        """Reaches for nothing yet."""
+        self.place = place
+        self.storage = storage
+
+    def snapshot(self, version: str | None = None) -> IcebergSnapshot | None:
+        """Of a snapshot's id; see `Table.snapshot`."""
+        with needs("iceberg"):
+            from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+        try:
+            table = _load(self.place, self.storage)
+        except (NoSuchTableError, NoSuchNamespaceError):
+            return None
+        newest = table.current_snapshot()
+        found = str(newest.snapshot_id) if newest is not None else EMPTY
+        if version is not None and version != found:
+            _refuse_gone(table, self.place, version)
+            found = version
+        return IcebergSnapshot(
+            self.place,
+            self.storage,
+            found,
+            _plain(_schema_of(table, found)),
+            {str(name): str(value) for name, value in table.properties.items()},
+        )
+
+    def create(self, schema: pa.Schema, properties: Mapping[str, str]) -> IcebergSnapshot:
+        """The namespace as well, if it is not there."""
+        with needs("iceberg"):
+            from pyiceberg.exceptions import TableAlreadyExistsError
+        catalog, told = _catalog(self.place, self.storage), {**properties, "format-version": "2"}
+        with _errors_as_ours(self.place):
+            catalog.create_namespace_if_not_exists(self.place.uri.rpartition(".")[0])
+            try:
+                catalog.create_table(self.place.uri, _writable(schema), properties=told)
+            except TableAlreadyExistsError:
+                pass  # by somebody else meanwhile
+        there = self.snapshot()
+        if there is None:
+            raise StorageUnavailable(f"{self.place.uri}: the table was made and is not there")
+        return there
+
+    def evolve(self, schema: pa.Schema) -> None:
+        """New columns are a commit of their own, which changes no row."""
+        table = _load(self.place, self.storage)
+        with _errors_as_ours(self.place):
+            with table.update_schema() as update:
+                update.union_by_name(_writable(schema))
+
+    def stage(self, rows: pa.Table, run_id: str, name: str) -> Staged:
+        """A file among the table's, whose columns have their ids."""
+        from pyiceberg.io.pyarrow import parquet_file_to_data_file, schema_to_pyarrow
+
+        # It logs a line for each column whose statistics are left out on purpose.
+        logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
+        table = _load(self.place, self.storage)
+        with _errors_as_ours(self.place):
+            schema = schema_to_pyarrow(table.schema(), include_field_ids=True)
+            content = encode(_conformed(rows, schema))
+            uri = join(table.location(), "data", f"gemstream-{run_id}-{name}.parquet")
+            open_storage(uri, self.storage).publish(uri, content)
+            told = parquet_file_to_data_file(table.io, table.metadata, uri)
+        return Staged(uri, rows.num_rows, len(content), told)
+
+    def commit(
+        self,
+        snapshot: IcebergSnapshot,
+        add: Sequence[Staged],
+        remove: Sequence[DataFile],
+        properties: Mapping[str, str],
+    ) -> bool:
+        """One snapshot, on what is the newest now: rows that others have added since are nobody's concern."""
+        with needs("iceberg"):
+            from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+        table = _load(self.place, self.storage)
+        if _has_commit(table, properties[KEY]):
+            return True
+        newest = table.current_snapshot()
+        there = _files(table, self.place, str(newest.snapshot_id)) if newest is not None else []
+        if not {file.path for file in there}.issuperset(file.path for file in remove):
+            return False
+        with _errors_as_ours(self.place):
+            table.metadata = table.metadata.model_copy(
+                update={"properties": {**table.metadata.properties, **NO_RETRIES}}
+            )
+            try:
+                with table.transaction() as transaction:
+                    with transaction.update_snapshot(
+                        snapshot_properties=dict(properties)
+                    ).overwrite() as change:
+                        for staged in add:
+                            change.append_data_file(staged.detail)
+                        for file in remove:
+                            change.delete_data_file(file.detail.file)
+            except CommitFailedException:
+                return self.committed(properties[KEY])
+            except CommitStateUnknownException as error:
+                if self.committed(properties[KEY]):
+                    return True
+                raise StorageUnavailable(f"{self.place.uri}: the catalog did not answer a commit") from error
+        return True
+
+    def committed(self, key: str) -> bool:
+        """As long as the snapshot is kept."""
+        return _has_commit(_load(self.place, self.storage), key)
+
+    def discard(self, run_id: str) -> int:
+        """What no snapshot that is kept names."""
+        with needs("iceberg"):
+            from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+        try:
+            table = _load(self.place, self.storage)
+        except (NoSuchTableError, NoSuchNamespaceError):
+            return 0
+        folder = join(table.location(), "data")
+        storage, mine = open_storage(folder, self.storage), f"gemstream-{run_id}-"
+        try:
+            staged = [info.uri for info in storage.list(folder) if mine in info.uri.rpartition("/")[2]]
+        except ObjectMissing:
+            return 0
+        known: set[str] = set()
+        if staged:
+            with _errors_as_ours(self.place):
+                known = set(table.inspect.all_data_files()["file_path"].to_pylist())
+        gone = [uri for uri in staged if uri not in known]
+        for uri in gone:
+            storage.delete(uri)
+        return len(gone)
+
+
+def _catalog(place: Place, storage: StorageOptions) -> Any:
+    with needs("iceberg"):
+        from pyiceberg.catalog import load_catalog
+    with _errors_as_ours(place):
+        return load_catalog("gemstream", **{**pyiceberg_options(storage), **place.catalog})
+
+
+def _load(place: Place, storage: StorageOptions) -> Any:
+    """pyiceberg's own handle on the table.
+
+    Raises:
+        NoSuchTableError: pyiceberg's own (so is NoSuchNamespaceError): there is none.
+    """
+    catalog = _catalog(place, storage)
+    with needs("iceberg"):
+        from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+    with _errors_as_ours(place, let=(NoSuchTableError, NoSuchNamespaceError)):
+        return catalog.load_table(place.uri)
+
+
+@contextmanager
+def _errors_as_ours(place: Place, let: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """A catalog is a database or a service, and each has words of its own for not being there. None of them
+    is repeated: a connection's address may hold a password."""
+    from pyiceberg.exceptions import (
+        CommitFailedException,
+        CommitStateUnknownException,
+        ForbiddenError,
+        NoSuchNamespaceError,
+        NoSuchTableError,
+        RESTError,
+        UnauthorizedError,
+        ValidationError,
+    )
+    from requests.exceptions import RequestException
+
+    away: tuple[type[Exception], ...] = (RequestException, RESTError, OSError, *_database_errors())
+    try:
+        yield
+    except let:
+        raise
+    except (CommitFailedException, CommitStateUnknownException, FileNotFoundError):
+        raise
+    except (UnauthorizedError, ForbiddenError) as error:
+        raise JobError(f"{place.uri}: the catalog refuses the credentials", key="table.catalog") from error
+    except (NoSuchTableError, NoSuchNamespaceError) as error:
+        raise JobError(f"{place.uri}: the catalog has no such table", key="table.uri") from error
+    except away as error:
+        raise StorageUnavailable(
+            f"{place.uri}: the catalog or the store of its files does not answer ({type(error).__name__})"
+        ) from None
+    except (ValidationError, ValueError, TypeError) as error:
+        raise JobError(f"{place.uri}: {error}", key="table") from error
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    try:
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError:  # only catalogs in databases need it
+        return ()
+    return (SQLAlchemyError,)
+
+
+def _filter(where: str) -> Any:
+    from pyiceberg.expressions.parser import parse
+    from pyparsing import ParseException
+
+    try:
+        return parse(where)
+    except ParseException as error:
+        raise JobError(f"table.filter: {where!r} is no condition: {error}", key="table.filter") from error
+
+
+def _files(table: Any, place: Place, version: str, where: str | None = None) -> list[DataFile]:
+    from pyiceberg.expressions import AlwaysTrue
+
+    _refuse_gone(table, place, version)
+    with _errors_as_ours(place):
+        scan = table.scan(
+            row_filter=AlwaysTrue() if where is None else _filter(where), snapshot_id=int(version)
+        )
+        files = [
+            DataFile(task.file.file_path, task.file.record_count, task.file.file_size_in_bytes, task)
+            for task in scan.plan_files()
+        ]
+    return sorted(files, key=lambda file: file.path)
+
+
+def _refuse_gone(table: Any, place: Place, version: str) -> None:
+    known = version.isdigit() and table.snapshot_by_id(int(version)) is not None
+    if not known:
+        raise SnapshotGone(
+            f"{place.uri} has no snapshot {version}, or keeps it no more; read the newest, or one of "
+            "`table.inspect.snapshots()`",
+            key="table.version",
+        )
+
+
+def _schema_of(table: Any, version: str) -> Any:
+    """The columns as that snapshot had them."""
+    if version == EMPTY:
+        return table.schema()
+    snapshot = table.snapshot_by_id(int(version))
+    if snapshot is None or snapshot.schema_id is None or snapshot == table.current_snapshot():
+        return table.schema()
+    return table.schemas()[snapshot.schema_id]
+
+
+def _plain(schema: Any) -> pa.Schema:
+    from pyiceberg.io.pyarrow import schema_to_pyarrow
+
+    plain: pa.Schema = schema_to_pyarrow(schema, include_field_ids=False)
+    return plain.remove_metadata()
+
+
+def _writable(schema: pa.Schema) -> pa.Schema:
+    """Of types that Iceberg has: its smallest whole number has 32 bits. All may be null but what is never."""
+    return pa.schema([field.with_type(_widened(field.type)) for field in schema])
+
+
+def _widened(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_integer(kind) and kind.bit_width < 32:
+        return pa.int32()
+    if pa.types.is_struct(kind):
+        return pa.struct([each.with_type(_widened(each.type)) for each in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_widened(kind.key_type), kind.item_field.with_type(_widened(kind.item_type)))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(kind.value_field.with_type(_widened(kind.value_type)))
+    return kind
+
+
+def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = [
+        rows[each.name].cast(each.type) if each.name in rows.column_names else pa.nulls(len(rows), each.type)
+        for each in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _has_commit(table: Any, key: str) -> bool:
+    return any(
+        snapshot.summary is not None and snapshot.summary.additional_properties.get(KEY) == key
+        for snapshot in table.metadata.snapshots
+    )
