@@ -29,7 +29,7 @@ class Place(BaseModel):
     uri: str
     """Of the folder that it lies in; for Iceberg its name in the catalog, `namespace.table`."""
     catalog: dict[str, str] = Field(default_factory=dict)
-    """Properties of Iceberg's catalog, as pyiceberg's `load_catalog` takes them."""
+    """Properties of Iceberg's catalog, as pyiceberg's `load_catalog` takes them, and its `name`."""
 
 
 class TableOptions(BaseModel):
@@ -43,8 +43,8 @@ class TableOptions(BaseModel):
     )
     catalog: dict[str, str] = Field(
         default_factory=dict,
-        description="Of Iceberg's catalog: properties as pyiceberg takes them, such as {type: rest, uri: …}. "
-        "Secrets are read from PYICEBERG_CATALOG__… of the environment.",
+        description="Of Iceberg's catalog: properties as pyiceberg takes them, such as {type: rest, uri: …}, and "
+        "its name (default, if not set). Secrets are read from PYICEBERG_CATALOG__<NAME>__… of the environment.",
     )
     uri_column: str | None = Field(
         None, description="The column that says where each document is; `uri`, if neither this nor bytes."

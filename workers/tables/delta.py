@@ -142,7 +142,7 @@ class DeltaTable:
         remove: Sequence[DataFile],
         properties: Mapping[str, str],
     ) -> bool:
-        """One entry of the log, on what is the newest now: what others have added since is nobody's concern."""
+        """One entry of the log, on what is the newest now: what others have added since is left alone."""
         with needs("delta"):
             from deltalake.exceptions import CommitFailedError
             from deltalake.transaction import CommitProperties, Transaction

@@ -89,8 +89,8 @@ class IcebergSnapshot:
         """Of a value in the file itself."""
         if file.detail.delete_files:
             raise JobError(
-                f"{self.place.uri}: rows of {file.path} are deleted without their file being written anew, so "
-                "a place in it means no row; rewrite the table's data files",
+                f"{self.place.uri}: rows of {file.path} are deleted without their file being written anew, "
+                "so a place in it means no row; rewrite the table's data files",
                 key="table.uri",
             )
         return row_address(file.path, row, column)
@@ -233,7 +233,8 @@ def _catalog(place: Place, storage: StorageOptions) -> Any:
     with needs("iceberg"):
         from pyiceberg.catalog import load_catalog
     with _errors_as_ours(place):
-        return load_catalog("gemstream", **{**pyiceberg_options(storage), **place.catalog})
+        told = dict(place.catalog)
+        return load_catalog(told.pop("name", "default"), **{**pyiceberg_options(storage), **told})
 
 
 def _load(place: Place, storage: StorageOptions) -> Any:
