@@ -43,8 +43,9 @@ class TableOptions(BaseModel):
     )
     catalog: dict[str, str] = Field(
         default_factory=dict,
-        description="Of Iceberg's catalog: properties as pyiceberg takes them, such as {type: rest, uri: …}, and "
-        "its name (default, if not set). Secrets are read from PYICEBERG_CATALOG__<NAME>__… of the environment.",
+        description="Of Iceberg's catalog: properties as pyiceberg takes them, such as {type: rest, uri: …}, "
+        "and its name, `default` if not set. Secrets are read from PYICEBERG_CATALOG__<NAME>__… of the "
+        "environment.",
     )
     uri_column: str | None = Field(
         None, description="The column that says where each document is; `uri`, if neither this nor bytes."

@@ -100,7 +100,12 @@ def read(table: LakeTable) -> pa.Table:
         return lance.dataset(place.uri, storage_options=options | {"allow_http": "true"}).to_table()
     from pyiceberg.catalog import load_catalog
 
-    return load_catalog("default", **place.catalog).load_table(place.uri).scan().to_arrow()
+    return (
+        load_catalog(**place.catalog, **{"s3.endpoint": os.environ["AWS_ENDPOINT_URL"]})
+        .load_table(place.uri)
+        .scan()
+        .to_arrow()
+    )
 
 
 def spelled(rows: pa.Table, columns: list[str]) -> Counter[str]:

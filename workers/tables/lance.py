@@ -7,7 +7,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from schemas.storage import StorageOptions
     from schemas.tables import Place
 
-FORMAT = "2.2"
+FORMAT: Final = "2.2"
 """The first of its file versions that has maps, and nulls in structs."""
 
 BATCH_ROWS = 4_096
