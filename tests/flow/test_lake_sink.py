@@ -244,7 +244,8 @@ def test_two_runs_commit_at_once_and_neither_undoes_the_other(
             others.append({})
             others.append(brought_up(job, run_id="theirs", shard="2/2"))
 
-    found = brought_up(job, run_id="ours", shard="1/2", check=meanwhile)
+    with Lease(job.output, job.storage, "ours", Shard.parse("1/2")):
+        found = brought_up(job, run_id="ours", shard="1/2", check=meanwhile)
     for name, table in found.items():
         assert table.added == table.removed and table.added + others[-1][name].added == IMAGES
     same(job)
