@@ -18,6 +18,7 @@ from PIL import Image
 
 from deploy.demo.documents import EXAMPLES
 from deploy.demo.objectstore import ObjectStore
+from pipelines.lake.command import bring_up_to_date
 from pipelines.lake.staged import discard_dead, marked
 from pipelines.lake.sync import bring_up
 from pipelines.lake.tables import LakeTable, tables_of
@@ -223,6 +224,17 @@ def test_rows_come_once_and_go_with_their_part_files(kind: str, ray_cluster: Non
     swept = brought_up(job, *(f"s3://lake/0{number}" for number in range(10)), run_id="later")
     assert (swept[ERRORS].added, swept[ERRORS].removed) == (1, 10)
     assert (swept[ASKED].added, swept[ASKED].removed) == (1, 1), "there is no answer in place of the others"
+
+
+def test_an_output_that_had_no_tables_gets_them_without_a_run(ray_cluster: None, lake: Lake) -> None:
+    job = lake.job()
+    filled(job)
+    assert {table.added for table in bring_up_to_date(job).values()} == {IMAGES}
+    same(job)
+    errors = tables(job)[ERRORS]
+    publish(job, errors, "0", rows_of(errors, ["s3://lake/00"]))
+    assert bring_up_to_date(job)[ERRORS].removed == 9, "made good, by the documents' own rows"
+    same(job)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
