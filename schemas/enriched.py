@@ -22,15 +22,15 @@ FACTS = pa.schema(
         pa.field(f"{OURS}missing", pa.int32()),
         pa.field(f"{OURS}answered_at", pa.timestamp("us", tz="UTC")),
         pa.field(f"{OURS}run_id", pa.string()),
+        pa.field(f"{OURS}engine_seconds", pa.float64()),
     ]
 )
 """Of each row whose document has come to an end: which document that is, as `records/` and `errors/` know it,
 which version of it, how much of it is answered (`schemas.documents.DocumentStatus`), how many answers are not
-there (null where the document never opened: nobody knows how many it would have), when, and by which run. All
-null, and all answers with them, where nothing is known of the row's document."""
+there (null where the document never opened: nobody knows how many it would have), when, by which run, and
+what that took. All null, and all answers with them, where nothing is known of the row's document."""
 
-STATE = (f"{OURS}document_id", f"{OURS}run_id", f"{OURS}answered_at")
-"""Of FACTS, what a row is compared by: a document's row in `documents/` is made once by a run, and whole."""
+DOCUMENT = f"{OURS}document_id"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.enriched import FACTS, OURS, STATE, enriched_schema
+from schemas.documents import DocumentStatus
+from schemas.enriched import DOCUMENT, FACTS, OURS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from schemas.enriched import AnswerColumn
 
-READ = ("document_id", "version", "status", "answers", "owed", "answered_at", "run_id")
+READ = ("document_id", "version", "status", "answers", "owed", "answered_at", "run_id", "engine_seconds")
 """Columns of `documents/` that FACTS are made of; of answers it takes `texts` and `data` besides."""
 
 
@@ -36,13 +37,18 @@ def answers_of(documents: pa.Table, columns: Sequence[AnswerColumn]) -> pa.Table
         columns: the answers wanted. One that the rows do not have, since they were made before its task was
             asked, is null.
     """
-    missing = pc.subtract(documents["owed"], documents["answers"])
-    facts = {"document_id", "version", "status", "answered_at", "run_id"}
-    found = {f"{OURS}{name}": documents[name] for name in facts} | {f"{OURS}missing": missing}
+    rows = facts_of(documents)
     for column in columns:
-        found[column.name] = _merged(documents, column) if column.data_type else _text(documents, column.task)
-    schema = enriched_schema(columns)
-    return pa.Table.from_arrays([found[field.name].cast(field.type) for field in schema], schema=schema)
+        value = _merged(documents, column) if column.data_type else _text(documents, column.task)
+        rows = rows.append_column(column.field, value.cast(column.field.type))
+    return rows
+
+
+def facts_of(documents: pa.Table) -> pa.Table:
+    """Rows of `documents/`, of which there is READ, as rows of FACTS."""
+    missing = pc.subtract(documents["owed"], documents["answers"])
+    found = {f"{OURS}{name}": documents[name] for name in READ} | {f"{OURS}missing": missing}
+    return pa.Table.from_arrays([found[field.name].cast(field.type) for field in FACTS], schema=FACTS)
 
 
 def _text(documents: pa.Table, task: str) -> pa.ChunkedArray:
@@ -61,10 +67,27 @@ def _merged(documents: pa.Table, column: AnswerColumn) -> pa.ChunkedArray:
     return pc.struct_field(data, [column.task, "value"])
 
 
-def states(run_ids: pa.ChunkedArray, answered_at: pa.ChunkedArray) -> pa.ChunkedArray:
-    """What tells one making of a document's row from another, as one text that sorts by the run."""
-    stamps = answered_at.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).cast(pa.string())
-    return pc.binary_join_element_wise(run_ids.cast(pa.string()), stamps, "/", null_handling="replace")
+def states(facts: pa.Table) -> pa.ChunkedArray:
+    """What tells one state of a document's answers from another, as a text; null where there is no document.
+
+    A row that has all its answers is made once, whole, by the run that it names. Of one that lacks some each
+    run tries those again, and a table is not to be written anew because that failed once more: where nothing
+    is answered there is nothing else to tell, and of what is answered the time that it took is not met twice.
+
+    Args:
+        facts: with FACTS at least.
+    """
+    said = {field.name.removeprefix(OURS): facts[field.name].cast(field.type) for field in FACTS}
+    stamps = said["answered_at"].cast(pa.int64()).cast(pa.string())
+    whole = _joined(said["run_id"], stamps)
+    took = pc.round(said["engine_seconds"], 3).cast(pa.string())
+    lacking = _joined(said["version"], said["status"], said["missing"].cast(pa.string()), took)
+    state = pc.if_else(pc.equal(said["status"], DocumentStatus.OK.value), whole, lacking)
+    return pc.if_else(pc.is_valid(said["document_id"]), state, pa.scalar(None, pa.string()))
+
+
+def _joined(*columns: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(*columns, "/", null_handling="replace")
 
 
 def into_same(rows: pa.Table, ids: pa.Array, answers: pa.Table, left_out: pa.Array | None = None) -> pa.Table:
@@ -82,11 +105,11 @@ def into_same(rows: pa.Table, ids: pa.Array, answers: pa.Table, left_out: pa.Arr
     """
     import numpy as np
 
-    place = pc.index_in(ids, value_set=answers[STATE[0]].combine_chunks())
+    place = pc.index_in(ids, value_set=answers[DOCUMENT].combine_chunks())
     if left_out is not None:
         place = pc.if_else(left_out, pa.scalar(None, place.type), place)
         ids = pc.if_else(left_out, pa.scalar(None, ids.type), ids)
-    there = _column(rows, FACTS.field(STATE[0]))
+    there = _column(rows, FACTS.field(DOCUMENT))
     behind = pc.add(pa.array(np.arange(len(rows)), pa.int64()), len(answers))
     kept = pc.if_else(pc.equal(there, ids), behind, None)
     chosen = pc.coalesce(place.cast(pa.int64()), kept)

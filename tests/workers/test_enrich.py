@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from schemas.documents import documents_schema
 from schemas.enriched import answer_columns, enriched_schema
 from schemas.errors import JobError
-from workers.enrich import answers_of, columns_to_read, into_same
+from workers.enrich import answers_of, columns_to_read, facts_of, into_same, states
 
 INVOICE = pa.struct([pa.field("total", pa.decimal128(38, 9)), pa.field("lines", pa.list_(pa.string()))])
 COLUMNS = answer_columns(["ocr", "extract"], {"extract": INVOICE})
@@ -25,6 +25,7 @@ TOTAL = {"total": Decimal("1.500000000"), "lines": ["tea", None]}
 def documents(rows: list[dict[str, Any]]) -> pa.Table:
     schema = documents_schema(None, {"extract": INVOICE})
     facts = {"uri": "s3://lake/a", "version": "v1", "status": "ok", "answered_at": WHEN, "run_id": "run"}
+    facts["engine_seconds"] = 0.5
     return pa.Table.from_pylist([facts | row for row in rows], schema).select(columns_to_read(COLUMNS))
 
 
@@ -59,6 +60,7 @@ def test_a_row_of_documents_as_columns() -> None:
         "gemstream_missing": 1,
         "gemstream_answered_at": WHEN,
         "gemstream_run_id": "run",
+        "gemstream_engine_seconds": 0.5,
         "ocr_text": "yes",
         "extract": TOTAL,
     }
@@ -69,7 +71,7 @@ def test_a_row_of_documents_as_columns() -> None:
 def test_a_task_that_a_row_was_made_without_is_null() -> None:
     columns = answer_columns(["ocr", "summarize", "receipts"], {"receipts": INVOICE})
     rows = documents([{"document_id": "a", "texts": [("ocr", "yes")], "data": {"extract": {"value": TOTAL}}}])
-    assert answers_of(rows, columns).select([6, 7, 8]).to_pylist() == [
+    assert answers_of(rows, columns).select([7, 8, 9]).to_pylist() == [
         {"ocr_text": "yes", "summarize_text": None, "receipts": None}
     ]
 
@@ -151,3 +153,19 @@ def test_into_the_table(rows: list[tuple[int, str | None, str | None, bool]], kn
         else:
             expected = (name, "old") if had == name else (None, None)
         assert (row["gemstream_document_id"], row["ocr_text"]) == expected
+
+
+def state(**facts: Any) -> str:
+    row = {"document_id": "a", "answers": 1, "owed": 2, "texts": []} | facts
+    return str(states(facts_of(documents([row])))[0])
+
+
+def test_what_failed_once_more_is_no_other_state() -> None:
+    later = {"run_id": "run-2", "answered_at": WHEN.replace(year=2027)}
+    assert state() != state(**later), "made by another run: other answers"
+    assert state(status="failed") == state(status="failed", **later)
+    assert state(status="partial") == state(status="partial", **later)
+    assert state(status="partial") != state(status="partial", answers=0, **later)
+    assert state(status="partial") != state(status="partial", engine_seconds=0.6, **later), "answered anew"
+    assert state(status="failed") != state(status="failed", version="v2", **later)
+    assert state(status="failed") != state(**later)

@@ -36,7 +36,10 @@ def table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 @st.composite
 def made(draw: st.DrawFn) -> list[dict[str, Any]]:
     rows = draw(st.lists(st.tuples(IDS, STATES), unique=True, max_size=10))
-    return [{"id": name, "state": state, "part": at // 3, "row": at} for at, (name, state) in enumerate(rows)]
+    return [
+        {"id": name, "state": state, "run": state, "part": at // 3, "row": at}
+        for at, (name, state) in enumerate(rows)
+    ]
 
 
 @st.composite
