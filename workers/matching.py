@@ -66,6 +66,7 @@ HELD = pa.schema(
 
 PAIRS = pa.schema([pa.field("file", pa.int32()), pa.field("part", pa.int32()), pa.field("rows", pa.int64())])
 PLACES = pa.schema([pa.field("file", pa.int32()), pa.field("row", pa.int64())])
+PARTS = pa.schema([pa.field("part", pa.int32()), pa.field("row", pa.int32())])
 WANTED = pa.schema([pa.field("key", pa.string()), *MADE])
 
 

@@ -75,11 +75,12 @@ def into_of(plan: Plan) -> Into | None:
     target = _target(source, options.into)
     merged = {task.name: plan.data_types[task.name] for task in plan.job.tasks if task.merged}
     columns = answer_columns((task.name for task in plan.job.tasks), merged)
-    naming = row_naming(options, source, plan.job.storage)
+    privacy = plan.job.privacy
+    naming = row_naming(options, source, plan.job.storage, privacy.key() if privacy.hash_uris else None)
     into = Into(source, target, naming, columns, options.key, _beside(plan, options.key))
     if not into.same:
         _refuse_one_name(into)
-        hidden = sorted(set(options.key) & set(plan.job.privacy.hash_columns))
+        hidden = sorted(set(options.key) & set(privacy.hash_columns))
         if hidden:
             raise JobError(
                 f"{KEY}: a table beside goes by the key, and privacy.hash_columns hides its column "
@@ -117,8 +118,9 @@ def _beside(plan: Plan, key: tuple[str, ...]) -> tuple[pa.Field, ...]:
     if not key:
         table = plan.job.table
         return (pa.field(table.content if table else "uri", pa.string()),)
-    carried = plan.attributes or pa.struct([])
-    return tuple(carried.field(name).with_nullable(True) for name in key)
+    types = {field.name: field.type for field in plan.attributes or ()}
+    # Whoever only looks may not have opened the source: of any type, then.
+    return tuple(pa.field(name, types.get(name, pa.null())) for name in key)
 
 
 def _refuse_one_name(into: Into) -> None:

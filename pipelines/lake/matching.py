@@ -22,6 +22,7 @@ from workers.matching import (
     MADE,
     NAMED,
     PAIRS,
+    PARTS,
     PLACES,
     SHARE_ROWS,
     key_digests,
@@ -86,7 +87,7 @@ def matched_same(into: Into, looked: Looked, *, anew: bool) -> tuple[pa.Table, p
 def matched_beside(
     into: Into, looked: Looked, beside: Snapshot, held_files: Sequence[DataFile], *, anew: bool
 ) -> tuple[pa.Table, pa.Table]:
-    """Part and row of what is to be put, and PLACES of what is to go; see `match_beside`. Runs on the
+    """PARTS of what is to be put, and PLACES of what is to go; see `match_beside`. Runs on the
     connected Ray."""
     shares = _shares(looked)
     made = _made(looked, shares)
@@ -104,7 +105,7 @@ def matched_beside(
             for share in range(shares)
         ]
     )
-    put = pa.concat_tables([pa.schema(list(MADE)[2:]).empty_table(), *(result[0] for result in results)])
+    put = pa.concat_tables([PARTS.empty_table(), *(result[0] for result in results)])
     return put, pa.concat_tables([PLACES.empty_table(), *(result[1] for result in results)])
 
 
@@ -236,4 +237,4 @@ def _wanted(shares: int, made: int, *pieces: pa.Table) -> Any:
 def _match_beside(anew: bool, want: int, *pieces: pa.Table) -> tuple[pa.Table, pa.Table]:
     held = pa.concat_tables([HELD.empty_table(), *pieces[want:]])
     put, gone = match_beside(pa.concat_tables(pieces[:want]), held, anew=anew)
-    return put.select(["part", "row"]), gone
+    return put.select(PARTS.names), gone

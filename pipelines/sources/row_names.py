@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,8 @@ from schemas.ids import document_id
 from workers.storage.factory import admit
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from schemas.storage import StorageOptions
     from schemas.tables import Place, TableOptions
 
@@ -30,12 +34,14 @@ class RowNaming:
         content: the column of addresses; None where rows have their documents in them.
         key: the columns that a row is known by.
         storage: which addresses are to be followed.
+        secret: the key of the hashes that go in place of names, where a job hides them (`privacy.hash_uris`).
     """
 
     table: str
     content: str | None
     key: tuple[str, ...]
     storage: StorageOptions
+    secret: SecretStr | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -60,7 +66,10 @@ class RowNaming:
 
     def ids(self, rows: pa.Table) -> pa.Array:
         """The id of each row's document, null where it has no name."""
-        return pa.array([uri and document_id(uri) for uri in self.uris(rows)], pa.string())
+        uris = self.uris(rows)
+        if self.secret is not None:
+            uris = [uri and hidden(uri, self.secret) for uri in uris]
+        return pa.array([uri and document_id(uri) for uri in uris], pa.string())
 
     def _where(self, rows: pa.Table) -> list[str | None]:
         if self.content is None:
@@ -77,10 +86,18 @@ class RowNaming:
             return uri
 
 
-def row_naming(table: TableOptions, place: Place, storage: StorageOptions) -> RowNaming:
+def row_naming(
+    table: TableOptions, place: Place, storage: StorageOptions, secret: SecretStr | None = None
+) -> RowNaming:
     """As a job says. The address of an Iceberg table is its name."""
     content = None if table.bytes_column else table.content
-    return RowNaming(place.uri, content, table.key, storage)
+    return RowNaming(place.uri, content, table.key, storage, secret)
+
+
+def hidden(uri: str, secret: SecretStr) -> str:
+    """What goes in place of a name: who does not have the key can neither read nor guess it."""
+    key = secret.get_secret_value().encode()
+    return f"hmac:{hmac.new(key, uri.encode(), hashlib.sha256).hexdigest()[:32]}"
 
 
 def _spelled(column: pa.ChunkedArray) -> pa.ChunkedArray:

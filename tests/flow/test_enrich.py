@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -17,14 +18,18 @@ from PIL import Image
 
 from deploy.demo.objectstore import ObjectStore
 from pipelines.lake.enrich import enrich
-from pipelines.lake.into import refuse_into
+from pipelines.lake.into import into_of, refuse_into
 from pipelines.plan import Plan, make_plan
-from pipelines.runner import source_of
+from pipelines.report import TableCounts
+from schemas.documents import documents_schema
 from schemas.errors import JobError
+from schemas.ids import digest
 from schemas.job import JobSpec, make_job
 from tests.fixtures.runs import GEMMA3, RunJob
+from workers.sinks.parquet import encode
+from workers.storage.factory import join, open_storage
 
-IMAGES = 20
+ROWS = 20
 FORMATS = ["delta"]
 INTO = ("gemstream_document_id", "gemstream_run_id", "caption_text", "extract")
 
@@ -119,7 +124,7 @@ class Lake:
             key = f"{self.prefix}/table/{rows['id'][0]}.parquet"
             self.store.client().put_object(Bucket=self.store.bucket, Key=key, Body=body.getvalue())
 
-    def read(self, table: str | None = None, kind: str | None = None) -> pa.Table:
+    def read(self, table: str | None = None, kind: str | None = None, key: str = "id") -> pa.Table:
         """By the format's own library; in the order of the key."""
         kind, table = kind or self.kind, table or self.table
         if kind == "delta":
@@ -134,7 +139,7 @@ class Lake:
             from pyiceberg.catalog import load_catalog
 
             found = load_catalog("test", **self.catalog).load_table(table).scan().to_arrow()
-        return found.sort_by("id")
+        return found.sort_by(key)
 
     def job(self, into: str = "same", **table: Any) -> JobSpec:
         catalog = {"catalog": self.catalog} if self.kind == "iceberg" else {}
@@ -173,8 +178,43 @@ def lake(object_store: ObjectStore, tmp_path: Path, request: pytest.FixtureReque
     return Lake(object_store, f"enrich/{name}", tmp_path, kind)
 
 
+CARRIED = pa.struct([pa.field("id", pa.int64())])
+TOTAL = pa.struct([pa.field("total", pa.decimal128(38, 9))])
+
+
 def plan_of(job: JobSpec) -> Plan:
-    return make_plan(job, source_of(job).attributes, 0.0)
+    return make_plan(job, CARRIED, 0.0)
+
+
+def enriched(job: JobSpec, check: Callable[[], None] = lambda: None) -> TableCounts:
+    return next(iter(enrich(plan_of(job), check).values()))
+
+
+def say(job: JobSpec, rows: pa.Table, text: str, run_id: str) -> None:
+    """Documents of these rows, as a run leaves them."""
+    into = into_of(plan_of(job))
+    assert into is not None
+    ids, uris = into.naming.ids(rows).to_pylist(), into.naming.uris(rows)
+    documents = [
+        {
+            "document_id": name,
+            "uri": uri,
+            "version": "v1",
+            "status": "ok",
+            "answers": 2,
+            "owed": 2,
+            "texts": [("caption", text)],
+            "data": {"extract": {"value": {"total": Decimal(1)}, "parts": [], "conflicts": []}},
+            "engine_seconds": 0.1,
+            "answered_at": datetime(2026, 1, 2, tzinfo=UTC),
+            "run_id": run_id,
+            "attributes": {"id": number},
+        }
+        for name, uri, number in zip(ids, uris, rows["id"].to_pylist(), strict=True)
+    ]
+    table = pa.Table.from_pylist(documents, documents_schema(CARRIED, {"extract": TOTAL}))
+    part = join(job.output, "documents", f"part-{digest(run_id)}.parquet")
+    open_storage(part, job.storage).publish(part, encode(table))
 
 
 def answered(rows: pa.Table) -> list[int]:
@@ -183,55 +223,19 @@ def answered(rows: pa.Table) -> list[int]:
 
 
 def others(rows: pa.Table) -> list[dict[str, Any]]:
-    return rows.select(SCHEMA.names).to_pylist()
+    found: list[dict[str, Any]] = rows.select(SCHEMA.names).to_pylist()
+    return found
 
 
-@pytest.mark.parametrize("lake", FORMATS, indirect=True)
-def test_the_same_table(lake: Lake, run_job: RunJob) -> None:
-    lake.append(lake.rows(range(12)))
-    lake.append(lake.rows(range(12, IMAGES)))
-    before = others(lake.read())
-    first = next(iter(run_job(lake.job()).tables.values()))
-    assert (first.added, first.removed) == (IMAGES, IMAGES)
-    rows = lake.read()
-    assert answered(rows) == list(range(IMAGES)) and others(rows) == before
-    assert rows.schema.field("extract").type.field("total").type == pa.decimal128(38, 9)
-
-    again = next(iter(run_job(lake.job()).tables.values()))
-    assert (again.version, again.added) == (first.version, 0), "nothing to do, nothing committed"
-
-    lake.append(lake.rows([IMAGES]))
-    more = next(iter(run_job(lake.job()).tables.values()))
-    assert (more.added, more.removed) == (1, 1)
-    rows = lake.read()
-    assert answered(rows) == list(range(IMAGES + 1)) and others(rows)[:-1] == before
-
-
-@pytest.mark.parametrize("lake", FORMATS, indirect=True)
-def test_rows_that_come_while_it_is_at_work(lake: Lake, run_job: RunJob) -> None:
-    lake.append(lake.rows(range(3)))
-    run_job(lake.job().model_copy(update={"table": lake.job(into=None).table}))
-    late = [lake.rows([3, 4])]
-
-    def somebody_commits() -> None:
-        if late:
-            lake.append(late.pop())
-
-    done = next(iter(enrich(plan_of(lake.job()), somebody_commits).values()))
-    rows = lake.read()
-    assert done.added == 3 and rows["id"].to_pylist() == [0, 1, 2, 3, 4]
-    assert answered(rows) == [0, 1, 2]
-    run_job(lake.job())
-    assert answered(lake.read()) == [0, 1, 2, 3, 4]
-
-
-def test_keys_that_are_null_or_come_twice_and_documents_that_fail(lake: Lake, run_job: RunJob) -> None:
+def test_a_run_brings_its_answers_back_and_the_next_has_nothing_to_do(lake: Lake, run_job: RunJob) -> None:
     rows = lake.rows([0, 1, 2]).to_pylist()
     rows += [rows[0] | {"tags": ["again"]}, rows[1] | {"id": None}]
     rows.append(rows[2] | {"id": 3, "uri": lake.store.url(f"{lake.prefix}/in/not-there.png")})
     lake.append(pa.Table.from_pylist(rows, SCHEMA))
     report = run_job(lake.job())
     assert report.counts.unaccounted == 0
+    first = next(iter(report.tables.values()))
+    assert first.added == first.removed == 4
     found = lake.read().to_pylist()
     assert len(found) == len(rows)
     status = sorted((str(row["id"]), str(row["gemstream_status"])) for row in found)
@@ -243,45 +247,84 @@ def test_keys_that_are_null_or_come_twice_and_documents_that_fail(lake: Lake, ru
         ("3", "failed"),
         ("None", "None"),
     ]
-    assert next(iter(run_job(lake.job()).tables.values())).added == 0
+    assert answered(lake.read()) == [0, 1, 2]
+    again = next(iter(run_job(lake.job()).tables.values()))
+    assert again.version == first.version, "what failed has failed once more, which is no news"
 
 
-def test_a_column_that_is_somebodys_own_is_refused(lake: Lake) -> None:
-    rows = lake.rows([0])
-    lake.append(rows.append_column("caption_text", pa.array(["my own"])))
-    with pytest.raises(JobError, match="caption_text"):
-        refuse_into(plan_of(lake.job()))
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("lake", FORMATS, indirect=True)
+def test_the_table_itself(lake: Lake) -> None:
+    early, late = lake.rows(range(12)), lake.rows(range(12, ROWS))
+    lake.append(early)
+    lake.append(late)
+    before, job = others(lake.read()), lake.job()
+    say(job, lake.rows(range(ROWS)), "words", "run-1")
+    first = enriched(job)
+    assert (first.added, first.removed) == (ROWS, ROWS)
+    rows = lake.read()
+    assert answered(rows) == list(range(ROWS)) and others(rows) == before
+    assert rows["extract"].combine_chunks().field("total").type == pa.decimal128(38, 9)
+    again = enriched(job)
+    assert (again.version, again.added) == (first.version, 0), "nothing to do, nothing committed"
+
+    say(job, late.slice(0, 1), "other words", "run-2")
+    rows_to_come = [lake.rows([ROWS])]
+
+    def somebody_commits() -> None:
+        if rows_to_come:
+            lake.append(rows_to_come.pop())
+
+    more = enriched(job, somebody_commits)
+    assert (more.added, more.removed) == (1, 1)
+    rows = lake.read()
+    assert rows["id"].to_pylist() == list(range(ROWS + 1)) and others(rows)[:-1] == before
+    assert answered(rows) == list(range(ROWS))
+    texts = rows["caption_text"].to_pylist()
+    assert texts[12] == "other words" and set(texts[:12] + texts[13:-1]) == {"words"}
 
 
-def test_a_folder_of_parquet_gets_a_table_beside_it(lake: Lake, run_job: RunJob) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("lake", FORMATS, indirect=True)
+def test_a_table_beside_is_brought_up_to_date_by_key(lake: Lake) -> None:
+    beside = "lake.answers" if lake.kind == "iceberg" else lake.store.url(f"{lake.prefix}/beside")
+    job = lake.job(into=beside)
+    lake.append(lake.rows(range(5)))
+    say(job, lake.rows(range(5)), "words", "run-1")
+    first = enriched(job)
+    assert (first.added, first.removed) == (5, 0)
+    before = {row["id"]: row for row in lake.read(beside).to_pylist()}
+    assert enriched(job).version == first.version
+    lake.append(lake.rows([5]))
+    say(job, lake.rows([3, 5, 6]), "other words", "run-2")
+    done = enriched(job)
+    assert (done.added, done.removed) == (2, 1), "of a row that is not in the table nothing is said"
+    rows = lake.read(beside)
+    assert rows.column_names[0] == "id" and "nested" not in rows.column_names
+    after = {row["id"]: row for row in rows.to_pylist()}
+    assert answered(rows) == sorted(after) == [0, 1, 2, 3, 4, 5]
+    assert {key for key in before if before[key] != after[key]} == {3}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_folder_of_parquet_gets_a_table_beside_it(lake: Lake) -> None:
     lake.kind = "parquet"
     lake.append(lake.rows(range(4)))
     beside = lake.store.url(f"{lake.prefix}/beside")
     with pytest.raises(JobError, match="no commits"):
         refuse_into(plan_of(lake.job()))
-    first = next(iter(run_job(lake.job(into=beside)).tables.values()))
-    assert (first.uri, first.added, first.removed) == (beside, 4, 0)
-    rows = lake.read(beside, "delta")
-    assert rows.column_names[0] == "id" and "nested" not in rows.column_names
-    assert answered(rows) == [0, 1, 2, 3]
-    assert next(iter(run_job(lake.job(into=beside)).tables.values())).version == first.version
+    job = lake.job(into=beside, key=())
+    say(job, lake.rows(range(4)), "words", "run-1")
+    done = enriched(job)
+    assert (done.uri, done.added, done.removed) == (beside, 4, 0)
+    rows = lake.read(beside, "delta", "uri")
+    assert rows["uri"].to_pylist() == lake.rows(range(4))["uri"].to_pylist()
+    assert set(rows["caption_text"].to_pylist()) == {"words"}
     with pytest.raises(JobError, match="holds the rows of"):
-        refuse_into(plan_of(lake.job(into=beside).model_copy(update={"output": str(lake.folder)})))
+        refuse_into(plan_of(job.model_copy(update={"output": str(lake.folder)})))
 
 
-@pytest.mark.parametrize("lake", FORMATS, indirect=True)
-def test_a_table_beside_is_brought_up_to_date_by_key(lake: Lake, run_job: RunJob) -> None:
-    beside = "lake.answers" if lake.kind == "iceberg" else lake.store.url(f"{lake.prefix}/beside")
-    lake.append(lake.rows(range(5)))
-    run_job(lake.job(into=beside))
-    before = {row["id"]: row for row in lake.read(beside).to_pylist()}
-    changed = lake.rows([0, 5]).to_pylist()
-    lake.store.client().put_object(
-        Bucket=lake.store.bucket, Key=f"{lake.prefix}/in/003.png", Body=picture(99)
-    )
-    lake.append(pa.Table.from_pylist(changed[1:], SCHEMA))
-    done = next(iter(run_job(lake.job(into=beside, incremental=False)).tables.values()))
-    assert (done.added, done.removed) == (2, 1)
-    after = {row["id"]: row for row in lake.read(beside).to_pylist()}
-    assert sorted(after) == [0, 1, 2, 3, 4, 5]
-    assert {key for key in before if before[key] != after[key]} == {3}
+def test_a_column_that_is_somebodys_own_is_refused(lake: Lake) -> None:
+    lake.append(lake.rows([0]).append_column("Caption_Text", pa.array(["my own"])))
+    with pytest.raises(JobError, match="Caption_Text"):
+        refuse_into(plan_of(lake.job()))
