@@ -53,6 +53,10 @@ ShardOf = Annotated[
 Category = Annotated[
     list[str] | None, typer.Option(help="Only failures of this category, such as corrupt or timeout.")
 ]
+IntoOf = Annotated[
+    str | None,
+    typer.Option("--into", help="Of a table: `same` adds answers to it; an address, to one beside it."),
+]
 RatesOf = Annotated[
     str | None,
     typer.Option("--rates", help="To size the run by: L4, A100, H100, or a file of `gemstream bench`."),
@@ -74,6 +78,7 @@ FLAGS = {
     "exclude": "exclude",
     "limit": "limit",
     "rates": "rates",
+    "into": "table.into",
 }
 
 

@@ -16,6 +16,8 @@ from pipelines.cluster import cluster, here, refuse_port, unwrapped
 from pipelines.expectation import read_seen
 from pipelines.feed import read_list
 from pipelines.interrupt import interrupted_anywhere
+from pipelines.lake.enrich import enrich
+from pipelines.lake.into import refuse_into
 from pipelines.lake.sync import bring_up
 from pipelines.lake.tables import refuse_foreign_tables
 from pipelines.lease import Lease
@@ -99,6 +101,7 @@ def _run(
     first = make_plan(settle_models(job).job, source.attributes, job.engine.gpus or 0.0, selection)
     refuse_foreign_output(first)
     refuse_foreign_tables(first)
+    refuse_into(first)
     if metrics_port is not None:
         refuse_port(metrics_port)
     source.check()
@@ -161,7 +164,7 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
         if groups:
             stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
         found = settle(plan, listed)
-        tables = bring_up(plan, listed, lease.check)
+        tables = bring_up(plan, listed, lease.check) | enrich(plan, lease.check)
         seconds = time.monotonic() - began
         _, _, times = stream.look(last=True)
     held_up = judge(times, stream.timelines, sizing.expand_workers, sizing.engine_replicas[1])

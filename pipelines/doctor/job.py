@@ -41,6 +41,7 @@ def job(patient: Patient) -> Findings:
     if patient.output is not None:
         yield from _output(plan)
         yield from _tables(plan)
+        yield from _into(plan)
 
 
 def _output(plan: Plan) -> Findings:
@@ -72,6 +73,20 @@ def _tables(plan: Plan) -> Findings:
         yield failed("tables", told, todo or "correct sink")
     except (TerminalError, TransientError) as error:
         yield failed("tables", error.message, "see storage, and whether the catalog is up")
+
+
+def _into(plan: Plan) -> Findings:
+    from pipelines.lake.into import refuse_into
+
+    if plan.job.table is None or plan.job.table.into is None:
+        return
+    try:
+        refuse_into(plan)
+        yield ok("into", "no column of somebody's own is where answers are to go")
+    except JobError as error:
+        yield failed("into", error.message, "correct table.into")
+    except (TerminalError, TransientError) as error:
+        yield failed("into", error.message, "see storage, and whether the catalog is up")
 
 
 def _leases(plan: Plan) -> Findings:

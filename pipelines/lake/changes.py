@@ -67,7 +67,7 @@ def find_change(plan: Plan, table: LakeTable, snapshot: Snapshot, listed: pa.Arr
         lacking, surplus = differences(ours, there, table.keys, listed)
         put.append(lacking)
         drop.append(surplus)
-    added, removed = _by_file(pa.concat_tables(put)), _by_file(pa.concat_tables(drop))
+    added, removed = by_file(pa.concat_tables(put)), by_file(pa.concat_tables(drop))
     return Change(
         snapshot=snapshot,
         portions=(*of_parts(plan.job.storage, folder.files, added), *of_rest(snapshot, files, removed)),
@@ -185,7 +185,7 @@ def _shares(plan: Plan, rows: int) -> list[Shard]:
     return shard.split(math.ceil(rows / (ROWS_AT_ONCE * shard.count)) or 1)
 
 
-def _by_file(places: pa.Table) -> dict[int, npt.NDArray[np.int64]]:
+def by_file(places: pa.Table) -> dict[int, npt.NDArray[np.int64]]:
     """Of PLACEs, the rows of each file in order."""
     import numpy as np
 

@@ -44,6 +44,8 @@ def bring_up_to_date(job: JobSpec) -> dict[str, TableCounts]:
 
     from pipelines.choice import settle_models
     from pipelines.cluster import cluster
+    from pipelines.lake.enrich import enrich
+    from pipelines.lake.into import into_of, refuse_into
     from pipelines.lake.sync import bring_up
     from pipelines.lake.tables import refuse_foreign_tables, tables_of
     from pipelines.lease import Lease
@@ -55,13 +57,17 @@ def bring_up_to_date(job: JobSpec) -> dict[str, TableCounts]:
 
     attributes = source_of(job).attributes
     plan = make_plan(settle_models(job).job, attributes, job.engine.gpus or 0.0)
-    if not tables_of(plan):
-        raise JobError("the job names no tables: sink.kind is delta, iceberg or lance", key="sink.kind")
+    if not tables_of(plan) and into_of(plan) is None:
+        raise JobError(
+            "the job names no tables: sink.kind is delta, iceberg or lance, or table.into says where",
+            key="sink.kind",
+        )
     refuse_foreign_output(plan)
     refuse_foreign_tables(plan)
+    refuse_into(plan)
     with Lease(plan.output, job.storage, plan.run_id, None) as lease, cluster():
         # There is no list: what has a row of its own is what some run has brought to an end.
         none = pa.schema([("document_id", pa.string())]).empty_table()
         known = read_columns(plan.output, job.storage, "documents", none.column_names)
         listed = pa.concat_tables([none, *known], promote_options="default")
-        return bring_up(plan, listed, lease.check)
+        return bring_up(plan, listed, lease.check) | enrich(plan, lease.check)

@@ -1,0 +1,335 @@
+"""Answers come back beside the rows of the table that they are about: each row keeps its place, once."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from deploy.demo.objectstore import ObjectStore
+from pipelines.lake.enrich import enrich
+from pipelines.lake.into import into_of, refuse_into
+from pipelines.plan import Plan, make_plan
+from pipelines.report import TableCounts
+from schemas.documents import documents_schema
+from schemas.errors import JobError
+from schemas.ids import digest
+from schemas.job import JobSpec, make_job
+from tests.fixtures.runs import GEMMA3, RunJob
+from workers.sinks.parquet import encode
+from workers.storage.factory import join, open_storage
+
+ROWS = 20
+FORMATS = ["delta"]
+INTO = ("gemstream_document_id", "gemstream_run_id", "caption_text", "extract")
+
+
+@pytest.fixture(autouse=True)
+def way_in(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in object_store.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+def picture(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), (number * 8 % 256, number % 256, 90)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@dataclass
+class Lake:
+    """A prefix of the store: documents, a table that names them, and the job that reads it."""
+
+    store: ObjectStore
+    prefix: str
+    folder: Path
+    kind: str = "delta"
+    put: set[int] = field(default_factory=set)
+
+    def rows(self, numbers: range | list[int]) -> pa.Table:
+        """Rows with a bit of everything besides; their documents are put there."""
+        for number in set(numbers) - self.put:
+            key = f"{self.prefix}/in/{number:03}.png"
+            self.store.client().put_object(Bucket=self.store.bucket, Key=key, Body=picture(number))
+            self.put.add(number)
+        when = datetime(2026, 1, 1, tzinfo=UTC)
+        rows = [
+            {
+                "id": number,
+                "uri": self.store.url(f"{self.prefix}/in/{number:03}.png"),
+                "price": None if number % 5 == 0 else Decimal(number) / 4,
+                "seen": None if number % 3 == 0 else when,
+                "local": when.replace(tzinfo=None),
+                "day": date(2026, 1, 1 + number % 28),
+                "raw": bytes([number % 256, 255]),
+                "tags": None if number % 4 == 0 else ["a", None, str(number)],
+                "nested": {"a": number, "b": {"c": None if number % 2 else "x"}},
+            }
+            for number in numbers
+        ]
+        return pa.Table.from_pylist(rows, SCHEMA)
+
+    @property
+    def table(self) -> str:
+        return "lake.documents" if self.kind == "iceberg" else self.store.url(f"{self.prefix}/table")
+
+    @property
+    def catalog(self) -> dict[str, str]:
+        return {
+            "type": "sql",
+            "uri": f"sqlite:///{self.folder}/catalog.db",
+            "warehouse": self.store.url(f"{self.prefix}/warehouse"),
+            "s3.endpoint": os.environ["AWS_ENDPOINT_URL"],
+        }
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {
+            "aws_endpoint": os.environ["AWS_ENDPOINT_URL"],
+            "AWS_ALLOW_HTTP": "true",
+            "allow_http": "true",
+        }
+
+    def append(self, rows: pa.Table) -> None:
+        """As the table's owner would, by the format's own library; makes the table first."""
+        if self.kind == "delta":
+            from deltalake import write_deltalake
+
+            write_deltalake(
+                self.table, rows, mode="append", schema_mode="merge", storage_options=self.options
+            )
+        elif self.kind == "lance":
+            import lance
+
+            lance.write_dataset(rows, self.table, mode="append", storage_options=self.options)
+        elif self.kind == "iceberg":
+            from pyiceberg.catalog import load_catalog
+
+            catalog = load_catalog(**self.catalog, **{"s3.endpoint": os.environ["AWS_ENDPOINT_URL"]})
+            catalog.create_namespace_if_not_exists("lake")
+            catalog.create_table_if_not_exists(self.table, rows.schema).append(rows)
+        else:
+            body = io.BytesIO()
+            pq.write_table(rows, body)
+            key = f"{self.prefix}/table/{rows['id'][0]}.parquet"
+            self.store.client().put_object(Bucket=self.store.bucket, Key=key, Body=body.getvalue())
+
+    def read(self, table: str | None = None, kind: str | None = None, key: str = "id") -> pa.Table:
+        """By the format's own library; in the order of the key."""
+        kind, table = kind or self.kind, table or self.table
+        if kind == "delta":
+            from deltalake import DeltaTable
+
+            found = DeltaTable(table, storage_options=self.options).to_pyarrow_table()
+        elif kind == "lance":
+            import lance
+
+            found = lance.dataset(table, storage_options=self.options).to_table()
+        else:
+            from pyiceberg.catalog import load_catalog
+
+            found = (
+                load_catalog(**self.catalog, **{"s3.endpoint": os.environ["AWS_ENDPOINT_URL"]})
+                .load_table(table)
+                .scan()
+                .to_arrow()
+            )
+        return found.sort_by(key)
+
+    def job(self, into: str = "same", **table: Any) -> JobSpec:
+        catalog = {"catalog": self.catalog} if self.kind == "iceberg" else {}
+        named = {"uri": self.table, "key": "id", "into": into, "format": self.kind, **catalog, **table}
+        return make_job(
+            {
+                "table": named,
+                "output": self.store.url(f"{self.prefix}/out"),
+                "tasks": ["caption", {"task": "extract", "fields": {"total": "decimal"}}],
+                "models": {"vision": str(GEMMA3)},
+                "engine": {"kind": "fault"},
+                "limits": {"failed_share": 1.0},
+            }
+        )
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.int64()),
+        pa.field("uri", pa.string()),
+        pa.field("price", pa.decimal128(9, 2)),
+        pa.field("seen", pa.timestamp("us", tz="UTC")),
+        pa.field("local", pa.timestamp("us")),
+        pa.field("day", pa.date32()),
+        pa.field("raw", pa.binary()),
+        pa.field("tags", pa.list_(pa.string())),
+        pa.field("nested", pa.struct([("a", pa.int64()), ("b", pa.struct([("c", pa.string())]))])),
+    ]
+)
+
+
+@pytest.fixture
+def lake(object_store: ObjectStore, tmp_path: Path, request: pytest.FixtureRequest) -> Lake:
+    kind = request.param if hasattr(request, "param") else "delta"
+    name = request.node.name.replace("[", "-").replace("]", "")
+    return Lake(object_store, f"enrich/{name}", tmp_path, kind)
+
+
+CARRIED = pa.struct([pa.field("id", pa.int64())])
+TOTAL = pa.struct([pa.field("total", pa.decimal128(38, 9))])
+
+
+def plan_of(job: JobSpec) -> Plan:
+    return make_plan(job, CARRIED, 0.0)
+
+
+def enriched(job: JobSpec, check: Callable[[], None] = lambda: None) -> TableCounts:
+    return next(iter(enrich(plan_of(job), check).values()))
+
+
+def say(job: JobSpec, rows: pa.Table, text: str, run_id: str) -> None:
+    """Documents of these rows, as a run leaves them."""
+    into = into_of(plan_of(job))
+    assert into is not None
+    ids, uris = into.naming.ids(rows).to_pylist(), into.naming.uris(rows)
+    documents = [
+        {
+            "document_id": name,
+            "uri": uri,
+            "version": "v1",
+            "status": "ok",
+            "answers": 2,
+            "owed": 2,
+            "texts": [("caption", text)],
+            "data": {"extract": {"value": {"total": Decimal(1)}, "parts": [], "conflicts": []}},
+            "engine_seconds": 0.1,
+            "answered_at": datetime(2026, 1, 2, tzinfo=UTC),
+            "run_id": run_id,
+            "attributes": {"id": number},
+        }
+        for name, uri, number in zip(ids, uris, rows["id"].to_pylist(), strict=True)
+    ]
+    table = pa.Table.from_pylist(documents, documents_schema(CARRIED, {"extract": TOTAL}))
+    part = join(job.output, "documents", f"part-{digest(run_id)}.parquet")
+    open_storage(part, job.storage).publish(part, encode(table))
+
+
+def answered(rows: pa.Table) -> list[int]:
+    """The keys whose rows have all that belongs to an answer."""
+    return [row["id"] for row in rows.to_pylist() if all(row.get(name) is not None for name in INTO)]
+
+
+def others(rows: pa.Table) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = rows.select(SCHEMA.names).to_pylist()
+    return found
+
+
+def test_a_run_brings_its_answers_back_and_the_next_has_nothing_to_do(lake: Lake, run_job: RunJob) -> None:
+    rows = lake.rows([0, 1, 2]).to_pylist()
+    rows += [rows[0] | {"tags": ["again"]}, rows[1] | {"id": None}]
+    rows.append(rows[2] | {"id": 3, "uri": lake.store.url(f"{lake.prefix}/in/not-there.png")})
+    lake.append(pa.Table.from_pylist(rows, SCHEMA))
+    report = run_job(lake.job())
+    assert report.counts.unaccounted == 0
+    first = next(iter(report.tables.values()))
+    assert first.added == first.removed == 4
+    found = lake.read().to_pylist()
+    assert len(found) == len(rows)
+    status = sorted((str(row["id"]), str(row["gemstream_status"])) for row in found)
+    assert status == [
+        ("0", "None"),
+        ("0", "ok"),
+        ("1", "ok"),
+        ("2", "ok"),
+        ("3", "failed"),
+        ("None", "None"),
+    ]
+    assert answered(lake.read()) == [0, 1, 2]
+    again = next(iter(run_job(lake.job()).tables.values()))
+    assert again.version == first.version, "what failed has failed once more, which is no news"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("lake", FORMATS, indirect=True)
+def test_the_table_itself(lake: Lake) -> None:
+    early, late = lake.rows(range(12)), lake.rows(range(12, ROWS))
+    lake.append(early)
+    lake.append(late)
+    before, job = others(lake.read()), lake.job()
+    say(job, lake.rows(range(ROWS)), "words", "run-1")
+    first = enriched(job)
+    assert (first.added, first.removed) == (ROWS, ROWS)
+    rows = lake.read()
+    assert answered(rows) == list(range(ROWS)) and others(rows) == before
+    assert rows["extract"].combine_chunks().field("total").type == pa.decimal128(38, 9)
+    again = enriched(job)
+    assert (again.version, again.added) == (first.version, 0), "nothing to do, nothing committed"
+
+    say(job, late.slice(0, 1), "other words", "run-2")
+    rows_to_come = [lake.rows([ROWS])]
+
+    def somebody_commits() -> None:
+        if rows_to_come:
+            lake.append(rows_to_come.pop())
+
+    more = enriched(job, somebody_commits)
+    assert (more.added, more.removed) == (1, 1)
+    rows = lake.read()
+    assert rows["id"].to_pylist() == list(range(ROWS + 1)) and others(rows)[:-1] == before
+    assert answered(rows) == list(range(ROWS))
+    texts = rows["caption_text"].to_pylist()
+    assert texts[12] == "other words" and set(texts[:12] + texts[13:-1]) == {"words"}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("lake", FORMATS, indirect=True)
+def test_a_table_beside_is_brought_up_to_date_by_key(lake: Lake) -> None:
+    beside = "lake.answers" if lake.kind == "iceberg" else lake.store.url(f"{lake.prefix}/beside")
+    job = lake.job(into=beside)
+    lake.append(lake.rows(range(5)))
+    say(job, lake.rows(range(5)), "words", "run-1")
+    first = enriched(job)
+    assert (first.added, first.removed) == (5, 0)
+    before = {row["id"]: row for row in lake.read(beside).to_pylist()}
+    assert enriched(job).version == first.version
+    lake.append(lake.rows([5]))
+    say(job, lake.rows([3, 5, 6]), "other words", "run-2")
+    done = enriched(job)
+    assert (done.added, done.removed) == (2, 1), "of a row that is not in the table nothing is said"
+    rows = lake.read(beside)
+    assert rows.column_names[0] == "id" and "nested" not in rows.column_names
+    after = {row["id"]: row for row in rows.to_pylist()}
+    assert answered(rows) == sorted(after) == [0, 1, 2, 3, 4, 5]
+    assert {key for key in before if before[key] != after[key]} == {3}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_folder_of_parquet_gets_a_table_beside_it(lake: Lake) -> None:
+    lake.kind = "parquet"
+    lake.append(lake.rows(range(4)))
+    beside = lake.store.url(f"{lake.prefix}/beside")
+    with pytest.raises(JobError, match="no commits"):
+        refuse_into(plan_of(lake.job()))
+    job = lake.job(into=beside, key=())
+    say(job, lake.rows(range(4)), "words", "run-1")
+    done = enriched(job)
+    assert (done.uri, done.added, done.removed) == (beside, 4, 0)
+    rows = lake.read(beside, "delta", "uri")
+    assert rows["uri"].to_pylist() == lake.rows(range(4))["uri"].to_pylist()
+    assert set(rows["caption_text"].to_pylist()) == {"words"}
+    with pytest.raises(JobError, match="holds the rows of"):
+        refuse_into(plan_of(job.model_copy(update={"output": str(lake.folder)})))
+
+
+def test_a_column_that_is_somebodys_own_is_refused(lake: Lake) -> None:
+    lake.append(lake.rows([0]).append_column("Caption_Text", pa.array(["my own"])))
+    with pytest.raises(JobError, match="Caption_Text"):
+        refuse_into(plan_of(lake.job()))
