@@ -12,7 +12,7 @@ from workers.storage.stream import open_object
 from workers.tables.where import expression
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from schemas.storage import StorageOptions
 
@@ -27,6 +27,7 @@ def read_file(
     columns: Sequence[str] | None = None,
     where: str | None = None,
     fixed: Mapping[str, Any] | None = None,
+    names: Callable[[pa.Schema], Mapping[str, str]] = lambda written: {},
 ) -> Iterator[pa.RecordBatch]:
     """The rows of one Parquet file.
 
@@ -37,6 +38,7 @@ def read_file(
         columns: those wanted, in this order; all if not given.
         where: a filter.
         fixed: columns that the file has no bytes of, each with the value of all of its rows.
+        names: from the file's own schema, what columns of the table are called there, if otherwise.
 
     Raises:
         SnapshotGone: the file is not there any more.
@@ -51,14 +53,18 @@ def read_file(
     try:
         opened = open_storage(uri, storage)
         file = pq.ParquetFile(open_object(opened, opened.info(uri), read_ahead=0), pre_buffer=True)
-        there = [
-            name for name in needed.names if name in file.schema_arrow.names and name not in (fixed or {})
-        ]
+        called = {name: names(file.schema_arrow).get(name, name) for name in needed.names}
+        there = {
+            called[name]: name
+            for name in needed.names
+            if called[name] in file.schema_arrow.names and name not in (fixed or {})
+        }
         if not there:
             yield from _empty(file.metadata.num_rows, needed, wanted, fixed or {}, keep)
             return
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=there, use_threads=False):
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(there), use_threads=False):
             table = pa.Table.from_batches([batch])
+            table = table.rename_columns([there[name] for name in table.column_names])
             yield from _shaped(table, len(batch), needed, wanted, fixed or {}, keep)
     except ObjectMissing as error:
         raise SnapshotGone(
