@@ -87,7 +87,9 @@ def test_a_commit_takes_out_and_in_at_once_and_earlier_readers_stay_with_what_th
 def test_what_somebody_else_has_taken_out_cannot_be_replaced(lake: Lake) -> None:
     made(lake, some(1), some(2))
     seen = lake.newest
-    first = [file for file in seen.files() if [row["key"] for b in seen.read(file) for row in b.to_pylist()] == [1]]
+    first = [
+        file for file in seen.files() if [row["key"] for b in seen.read(file) for row in b.to_pylist()] == [1]
+    ]
     mine = lake.stage(some(10))
     assert lake.commit([lake.stage(some(100))], first)
     version = lake.newest.version
@@ -147,7 +149,9 @@ def test_what_a_dead_run_has_staged_is_removed_and_what_is_committed_stays(lake:
     made(lake)
     assert lake.commit([lake.stage(some(1), "dead", "in"), lake.stage(some(2), "dead", "replaced")])
     before = lake.newest
-    [old] = [file for file in before.files() if [2] == [r["key"] for b in before.read(file) for r in b.to_pylist()]]
+    [old] = [
+        file for file in before.files() if [2] == [r["key"] for b in before.read(file) for r in b.to_pylist()]
+    ]
     assert lake.commit([lake.stage(some(3), "alive", "in")], [old])
     lake.stage(some(4), "dead", "left")
     lake.stage(some(5), "alive", "left")
@@ -252,7 +256,9 @@ def test_since_a_version_there_is_what_was_added(lake: Lake) -> None:
     assert lake.commit([lake.stage(some(4))])
 
     new = lake.newest
-    keys = [row["key"] for file in new.files(since=then.version) for b in new.read(file) for row in b.to_pylist()]
+    keys = [
+        row["key"] for file in new.files(since=then.version) for b in new.read(file) for row in b.to_pylist()
+    ]
 
     assert sorted(keys) == [3, 4]
     with pytest.raises(SnapshotGone):
