@@ -30,7 +30,7 @@ from workers.sinks.parquet import encode
 from workers.storage.factory import join, open_storage
 
 ROWS = 20
-FORMATS = ["delta"]
+FORMATS = ["delta", "iceberg", "lance"]
 INTO = ("gemstream_document_id", "gemstream_run_id", "caption_text", "extract")
 
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.keys import key_digests
 from workers.matching import (
     FOUND,
     HELD,
     MADE,
     NAMED,
-    key_digests,
     match_beside,
     match_same,
     split,
