@@ -80,6 +80,10 @@ class Ledger:
         found = pc.case_when(conditions, *values, pa.scalar(Reason.VERSION.value))
         return _whole(found) if len(documents) else NONE
 
+    def is_complete(self, documents: pa.Table) -> pa.Array:
+        """True where the output holds every answer."""
+        return _among(names_of(documents), self.complete)
+
     def needed(self, documents: pa.Table) -> pa.Array:
         """True where what a document owes is asked about its parts."""
         if self.selection.force:
