@@ -1,4 +1,4 @@
-"""A folder of Parquet files as a table that is read: in hive partitions (`year=2024/part-0.parquet`) or not."""
+"""A folder of Parquet files as a table that is read, in hive partitions (`year=2024/x.parquet`) or not."""
 
 from __future__ import annotations
 
@@ -217,7 +217,8 @@ class ParquetTable:
 
     def _no_commits(self) -> JobError:
         return JobError(
-            f"{self.place.uri}: a folder of Parquet files has no commits: name a delta, iceberg or lance table",
+            f"{self.place.uri}: a folder of Parquet files has no commits: name a delta, iceberg or lance "
+            "table",
             key="table.format",
         )
 
