@@ -1,0 +1,114 @@
+"""Where the tests of tables keep them: a folder and a real S3 bucket, in each format that is written."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+
+from schemas.storage import StorageOptions
+from schemas.tables import Place, TableFormat
+from workers.storage.factory import join, normalise, open_storage
+from workers.tables import KEY, RUN, Staged, open_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from workers.tables import DataFile, Snapshot, Table
+
+FORMATS = ["delta", "iceberg", "lance"]
+SCHEMA = pa.schema([pa.field("key", pa.int64()), pa.field("word", pa.large_string())])
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A table that is not there yet, and a short way to its rows."""
+
+    place: Place
+    storage: StorageOptions
+    root: str
+
+    @property
+    def table(self) -> Table:
+        """A handle of its own each time, as processes have theirs."""
+        return open_table(self.place, self.storage)
+
+    @property
+    def newest(self) -> Snapshot:
+        """Which has to be there."""
+        there = self.table.snapshot()
+        assert there is not None
+        return there
+
+    def another(self) -> Lake:
+        """A table beside it."""
+        uri = f"{self.place.uri}{uuid.uuid4().hex[:8]}"
+        return replace(self, place=self.place.model_copy(update={"uri": uri}))
+
+    def stage(self, rows: pa.Table, run: str = "run1", name: str | None = None) -> Staged:
+        """A file, by a name of its own unless it has one."""
+        return self.table.stage(rows, run, name or uuid.uuid4().hex)
+
+    def commit(
+        self,
+        add: Sequence[Staged] = (),
+        remove: Sequence[DataFile] = (),
+        key: str | None = None,
+        on: Snapshot | None = None,
+    ) -> bool:
+        """On the newest snapshot, if not on that one."""
+        properties = {KEY: key or uuid.uuid4().hex, RUN: "run1"}
+        return self.table.commit(on or self.newest, add, remove, properties)
+
+    def rows(self, snapshot: Snapshot | None = None, **how: Any) -> list[dict[str, Any]]:
+        """All of them, in the order of their keys."""
+        seen = snapshot or self.newest
+        batches = [batch for file in seen.files() for batch in seen.read(file, **how)]
+        found = [row for batch in batches for row in batch.to_pylist()]
+        return sorted(found, key=lambda row: row["key"]) if found and "key" in found[0] else found
+
+    def keys(self, snapshot: Snapshot | None = None) -> list[int]:
+        """Of the rows."""
+        return [row["key"] for row in self.rows(snapshot, columns=["key"])]
+
+    def lying(self) -> list[str]:
+        """Objects that were staged, in the table or not."""
+        found = open_storage(self.root, self.storage).list(self.root)
+        return [name for info in found if "gemstream-" in (name := info.uri.rpartition("/")[2])]
+
+
+def some(*keys: int) -> pa.Table:
+    """Rows by these keys."""
+    return pa.table({"key": list(keys), "word": [f"word {key}" for key in keys]}, schema=SCHEMA)
+
+
+def lake_of(kind: str, root: str, storage: StorageOptions, catalog: Path) -> Lake:
+    """In a folder or bucket; Iceberg's catalog is a database beside it."""
+    if kind == "iceberg":
+        told = {"type": "sql", "uri": f"sqlite:///{catalog}", "warehouse": root.removeprefix("file://")}
+        place = Place(format=TableFormat.ICEBERG, uri="lake.rows", catalog=told)
+        return Lake(place, storage, root)
+    return Lake(Place(format=TableFormat(kind), uri=join(root, "rows")), storage, root)
+
+
+@pytest.fixture(params=["local", "s3"])
+def where(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, StorageOptions]:
+    """A prefix of its own for one test."""
+    if request.param == "local":
+        return normalise(str(tmp_path / "lake")), StorageOptions()
+    store = request.getfixturevalue("object_store")
+    for name, value in store.environment().items():
+        monkeypatch.setenv(name, value)
+    return store.url(uuid.uuid4().hex), StorageOptions(endpoint_url=store.endpoint)
+
+
+@pytest.fixture(params=FORMATS)
+def lake(request: pytest.FixtureRequest, where: tuple[str, StorageOptions], tmp_path: Path) -> Lake:
+    """A table to be made, in every format and place."""
+    return lake_of(request.param, *where, tmp_path / "catalog.db")
