@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.incremental import walk
 from pipelines.ledger import Ledger, read_ledger
 from schemas.errors import GemstreamError, ObjectMissing
 from schemas.rows import PartKind, listed_schema
@@ -122,7 +123,7 @@ class Feed:
             ledger = read_ledger(self._plan)
             self._seed(ledger)
             with ThreadPoolExecutor(ROUTERS, thread_name_prefix="route") as routers:
-                for documents in self._source.documents():
+                for documents in walk(self._source, ledger):
                     if self._stopping:
                         break
                     self._publish(self._routed(documents, ledger, routers))

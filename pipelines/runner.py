@@ -16,6 +16,8 @@ from pipelines.choice import memory_of_cluster, settle_models
 from pipelines.cluster import cluster, here, refuse_port, unwrapped
 from pipelines.expectation import read_seen
 from pipelines.feed import read_list
+from pipelines.incremental import NAME as SOURCE
+from pipelines.incremental import resume
 from pipelines.interrupt import interrupted_anywhere
 from pipelines.lake.enrich import enrich
 from pipelines.lake.into import refuse_into
@@ -133,6 +135,7 @@ def source_of(job: JobSpec) -> Source:
         job.input,
         job.storage,
         manifest=job.manifest,
+        table=job.table,
         include=job.include,
         exclude=job.exclude,
         limit=job.limit,
@@ -151,6 +154,9 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     # Before there are records of this run's own, which would be no expectation.
     seen = read_seen(plan) if plan.job.rates else {}
     _write(plan, "job.yaml", yaml.safe_dump(plan.job.public(), sort_keys=False))
+    pinned = resume(plan, source)
+    if pinned is not None:
+        _write(plan, SOURCE, json.dumps(pinned, indent=2))
     feed = ray.remote(**here(), max_concurrency=8)(Feed).remote(plan, source)
     meter = ray.remote(**here())(MeterActor).remote()
     journal = ray.remote(**here())(JournalActor).remote()
