@@ -17,7 +17,7 @@ from workers.storage.factory import join, open_storage
 from workers.storage.rows import lance_address
 from workers.tables import KEY, DataFile, Staged
 from workers.tables.access import object_store_options
-from workers.tables.shapes import conformed, evolved
+from workers.tables.shapes import conformed, evolved, lacking_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -131,7 +131,7 @@ class LanceTable:
         """New columns, and fields within columns, are a version of their own, which writes no data."""
         dataset = _open(self.place, self.storage)
         evolved(dataset.schema, schema, self.place.uri)  # a changed type is refused
-        new = [lacking for each in schema if (lacking := _lacking(each, dataset.schema)) is not None]
+        new = [lacking for each in schema if (lacking := lacking_in(each, dataset.schema)) is not None]
         if new:
             with _errors_as_ours(self.place):
                 dataset.add_columns(pa.schema(new))
@@ -346,15 +346,3 @@ def _columns(schema: pa.Schema, version: str) -> tuple[tuple[int, ...], tuple[in
 
 def _nullable(schema: pa.Schema) -> pa.Schema:
     return pa.schema([each.with_nullable(True) for each in schema])
-
-
-def _lacking(each: pa.Field, there: pa.Schema | pa.DataType) -> pa.Field | None:
-    """The field with those within it that are not there; None if there is none."""
-    place = there.get_field_index(each.name)
-    if place < 0:
-        return each.with_nullable(True)
-    known = there.field(place).type
-    if not (pa.types.is_struct(each.type) and pa.types.is_struct(known)):
-        return None
-    new = [lacking for inner in each.type if (lacking := _lacking(inner, known)) is not None]
-    return each.with_type(pa.struct(new)).with_nullable(True) if new else None
