@@ -21,6 +21,8 @@ from workers.storage.rows import row_address
 from workers.tables import KEY, DataFile, Staged
 from workers.tables.access import pyiceberg_options
 from workers.tables.files import read_file
+from workers.tables.shapes import conformed
+from workers.tables.where import expression
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +54,8 @@ class IcebergSnapshot:
 
     def files(self, where: str | None = None, since: str | None = None) -> list[DataFile]:
         """Those of the snapshot's manifests; by `where`, as far as partitions and statistics tell."""
+        if where is not None:
+            expression(where, self.schema)  # what is no filter is told here
         if self.version == EMPTY:
             return []
         table = _load(self.place, self.storage)
@@ -155,7 +159,7 @@ class IcebergTable:
         table = _load(self.place, self.storage)
         with _errors_as_ours(self.place):
             schema = schema_to_pyarrow(table.schema(), include_field_ids=True)
-            content = encode(_conformed(rows, schema))
+            content = encode(conformed(rows, schema))
             uri = join(table.location(), "data", f"gemstream-{run_id}-{name}.parquet")
             open_storage(uri, self.storage).publish(uri, content)
             told = parquet_file_to_data_file(table.io, table.metadata, uri)
@@ -201,7 +205,12 @@ class IcebergTable:
 
     def committed(self, key: str) -> bool:
         """As long as the snapshot is kept."""
-        return _has_commit(_load(self.place, self.storage), key)
+        with needs("iceberg"):
+            from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+        try:
+            return _has_commit(_load(self.place, self.storage), key)
+        except (NoSuchTableError, NoSuchNamespaceError):
+            return False
 
     def discard(self, run_id: str) -> int:
         """What no snapshot that is kept names."""
@@ -220,8 +229,11 @@ class IcebergTable:
         known: set[str] = set()
         if staged:
             with _errors_as_ours(self.place):
-                known = set(table.inspect.all_data_files()["file_path"].to_pylist())
-        gone = [uri for uri in staged if uri not in known]
+                paths = table.inspect.all_data_files()["file_path"].to_pylist()
+                # By their names, which are in no other folder: of one place there are several spellings, a
+                # path, file:/ and file:///, s3a:// and s3://.
+                known = {path.rpartition("/")[2] for path in paths}
+        gone = [uri for uri in staged if uri.rpartition("/")[2] not in known]
         for uri in gone:
             storage.delete(uri)
         return len(gone)
@@ -358,14 +370,6 @@ def _widened(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return pa.list_(kind.value_field.with_type(_widened(kind.value_type)))
     return kind
-
-
-def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    columns = [
-        rows[each.name].cast(each.type) if each.name in rows.column_names else pa.nulls(len(rows), each.type)
-        for each in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _has_commit(table: Any, key: str) -> bool:
