@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from pipelines.lake.shapes import evolved
 from pipelines.lake.tables import refuse_foreign
 from pipelines.occupancy import impatient
 from pipelines.sources.row_names import row_naming
@@ -18,6 +17,7 @@ from schemas.errors import JobError, ObjectMissing
 from schemas.tables import Place, TableFormat
 from workers.storage.factory import has_scheme, join, normalise, open_storage
 from workers.tables import OUTPUT, open_table
+from workers.tables.shapes import evolved
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan
