@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.ids import digest
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     import numpy.typing as npt
 
@@ -80,26 +76,6 @@ def split(rows: pa.Table, column: str, shares: int) -> list[pa.Table]:
     place = pc.index_in(pc.utf8_slice_codeunits(rows[column], 0, DIGITS), digits)
     share = pc.fill_null(place, 0).to_numpy() % shares
     return [rows.filter(pa.array(share == each)) for each in np.arange(shares)]
-
-
-def key_digests(columns: Sequence[pa.ChunkedArray]) -> pa.Array:
-    """One digest for each row of key columns; null where one of them is.
-
-    The same value is the same in every format: what they have types of their own for is told as text.
-    """
-    texts = [_spelled(column).to_pylist() for column in columns]
-    found = [None if None in row else digest("key", *row) for row in zip(*texts, strict=True)]
-    return pa.array(found, pa.string())
-
-
-def _spelled(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("us", tz=column.type.tz)).cast(pa.int64())
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        return pa.chunked_array(
-            [pa.array([value and value.hex() for value in column.to_pylist()], pa.string())]
-        )
-    return column.cast(pa.string())
 
 
 def latest(made: pa.Table) -> pa.Table:

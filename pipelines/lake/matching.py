@@ -16,6 +16,7 @@ from pipelines.cluster import unwrapped
 from pipelines.lake.committing import RETRIES
 from schemas.enriched import DOCUMENT, FACTS
 from workers.enrich import READ, facts_of, states
+from workers.keys import key_digests
 from workers.matching import (
     FOUND,
     HELD,
@@ -25,7 +26,6 @@ from workers.matching import (
     PARTS,
     PLACES,
     SHARE_ROWS,
-    key_digests,
     match_beside,
     match_same,
     split,

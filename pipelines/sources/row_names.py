@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from schemas.errors import AddressRefused
 from schemas.ids import document_id
+from workers.keys import spelled
 from workers.storage.factory import admit
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class RowNaming:
         where = self._where(rows)
         if not self.key:
             return where
-        pairs = [_concatenated(f"{_escaped(name)}=", _spelled(rows[name])) for name in self.key]
+        pairs = [_concatenated(f"{_escaped(name)}=", _escaped(spelled(rows[name]))) for name in self.key]
         keys = pc.binary_join_element_wise(*pairs, "&").to_pylist()
         return [
             None if base is None or key is None else f"{base}#{key}"
@@ -98,13 +99,6 @@ def hidden(uri: str, secret: SecretStr) -> str:
     """What goes in place of a name: who does not have the key can neither read nor guess it."""
     key = secret.get_secret_value().encode()
     return f"hmac:{hmac.new(key, uri.encode(), hashlib.sha256).hexdigest()[:32]}"
-
-
-def _spelled(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        hexadecimal = [None if value is None else value.hex() for value in column.to_pylist()]
-        return pa.chunked_array([pa.array(hexadecimal, pa.string())])
-    return _escaped(column.cast(pa.string()))
 
 
 def _escaped(text: Any) -> Any:

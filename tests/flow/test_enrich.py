@@ -30,7 +30,7 @@ from workers.sinks.parquet import encode
 from workers.storage.factory import join, open_storage
 
 ROWS = 20
-FORMATS = ["delta"]
+FORMATS = ["delta", "iceberg", "lance"]
 INTO = ("gemstream_document_id", "gemstream_run_id", "caption_text", "extract")
 
 
@@ -89,12 +89,13 @@ class Lake:
             "type": "sql",
             "uri": f"sqlite:///{self.folder}/catalog.db",
             "warehouse": self.store.url(f"{self.prefix}/warehouse"),
-            "s3.endpoint": os.environ["AWS_ENDPOINT_URL"],
         }
 
     @property
     def options(self) -> dict[str, str]:
+        """Each library has a word of its own for where the store is."""
         return {
+            "s3.endpoint": os.environ["AWS_ENDPOINT_URL"],
             "aws_endpoint": os.environ["AWS_ENDPOINT_URL"],
             "AWS_ALLOW_HTTP": "true",
             "allow_http": "true",
@@ -115,7 +116,7 @@ class Lake:
         elif self.kind == "iceberg":
             from pyiceberg.catalog import load_catalog
 
-            catalog = load_catalog(**self.catalog, **{"s3.endpoint": os.environ["AWS_ENDPOINT_URL"]})
+            catalog = load_catalog(**self.catalog, **self.options)
             catalog.create_namespace_if_not_exists("lake")
             catalog.create_table_if_not_exists(self.table, rows.schema).append(rows)
         else:
@@ -138,12 +139,8 @@ class Lake:
         else:
             from pyiceberg.catalog import load_catalog
 
-            found = (
-                load_catalog(**self.catalog, **{"s3.endpoint": os.environ["AWS_ENDPOINT_URL"]})
-                .load_table(table)
-                .scan()
-                .to_arrow()
-            )
+            catalog = load_catalog(**self.catalog, **self.options)
+            found = catalog.load_table(table).scan().to_arrow()
         return found.sort_by(key)
 
     def job(self, into: str = "same", **table: Any) -> JobSpec:

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.keys import key_digests
 from workers.matching import (
     FOUND,
     HELD,
     MADE,
     NAMED,
-    key_digests,
     match_beside,
     match_same,
     split,
@@ -187,3 +187,35 @@ def test_a_key_with_a_null_in_it_is_none() -> None:
     columns = [pa.chunked_array([["a", None, "a"]]), pa.chunked_array([[1, 2, 3]])]
     found = key_digests(columns).to_pylist()
     assert found[1] is None and len({found[0], found[2]}) == 2
+
+
+def known(*ids: str) -> pa.Table:
+    return table(
+        [{"id": name, "state": "s", "run": f"run-{at}", "part": at, "row": 0} for at, name in enumerate(ids)],
+        MADE,
+    )
+
+
+def test_of_two_rows_with_one_key_that_which_has_the_answers_keeps_them() -> None:
+    rows = [
+        {"id": "a0", "file": 0, "row": 0, "there": None, "state": None},
+        {"id": "a0", "file": 1, "row": 0, "there": "a0", "state": "s"},
+    ]
+    pairs, out = match_same(known("a0"), table(rows, FOUND), keyed=True, anew=False)
+    assert not len(pairs) and out.to_pylist() == [{"file": 0, "row": 0}]
+
+
+def test_a_key_that_has_come_to_name_two_documents_keeps_the_one_that_is_there() -> None:
+    named = table([{"id": name, "key": "k0"} for name in ("a0", "b1")], NAMED)
+    held = [{"key": "k0", "there": "a0", "state": "s", "file": 0, "row": 0}]
+    want = wanted(known("a0", "b1"), named)
+    assert [len(rows) for rows in match_beside(want, table(held, HELD), anew=False)] == [0, 0]
+    put, _ = match_beside(want, HELD.empty_table(), anew=False)
+    assert put["id"].to_pylist() == ["b1"], "of two new ones the last that was made"
+
+
+def test_a_row_that_is_there_twice_is_there_once_after_it() -> None:
+    named = table([{"id": "a0", "key": "k0"}], NAMED)
+    held = [{"key": "k0", "there": "a0", "state": "s", "file": file, "row": 0} for file in (0, 1)]
+    put, gone = match_beside(wanted(known("a0"), named), table(held, HELD), anew=False)
+    assert not len(put) and gone.to_pylist() == [{"file": 1, "row": 0}]

@@ -21,8 +21,9 @@ from workers.tables import KEY, DataFile, Staged
 from workers.tables.access import pyiceberg_options
 from workers.tables.files import read_file
 from workers.tables.iceberg_errors import errors_as_ours
-from workers.tables.iceberg_types import called_in, conformed, data_file, identities, plain, writable
-from workers.tables.shapes import evolved
+from workers.tables.iceberg_types import called_in, data_file, filter_of, identities, plain, writable
+from workers.tables.shapes import conformed, evolved
+from workers.tables.where import expression
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,8 +37,7 @@ EMPTY = "0"
 """The version of a table that nothing has been committed to."""
 
 TRIES = 10
-"""Of adding columns, each against others who change the table at the same moment: one of them gets through
-every time."""
+"""Of adding columns against others who change the table: one of them gets through each time."""
 
 NO_RETRIES = {"commit.retry.num-retries": "0"}
 """pyiceberg would make a failed commit again of what it finds then: without the files that this one replaces,
@@ -62,6 +62,8 @@ class IcebergSnapshot:
 
     def files(self, where: str | None = None, since: str | None = None) -> list[DataFile]:
         """Those of the snapshot's manifests; by `where`, as far as partitions and statistics tell."""
+        if where is not None:
+            expression(where, self.schema)  # what is no filter is told here
         if self.version == EMPTY:
             return []
         table = _load(self.place, self.storage)
@@ -296,24 +298,10 @@ def _written(storage: StorageOptions, path: str) -> pa.Schema:
     return pq.read_schema(open_object(opened, opened.info(path), read_ahead=0))
 
 
-def _filter(where: str | None) -> Any:
-    """To leave files out by. What pyiceberg's grammar lacks leaves none out; rows are looked at anyhow."""
-    from pyiceberg.expressions import AlwaysTrue
-    from pyiceberg.expressions.parser import parse
-    from pyparsing import ParseException
-
-    if where is None:
-        return AlwaysTrue()
-    try:
-        return parse(where)
-    except ParseException:
-        return AlwaysTrue()
-
-
 def _files(table: Any, place: Place, version: str, where: str | None = None) -> list[DataFile]:
     _refuse_gone(table, place, version)
     with errors_as_ours(place):
-        scan = table.scan(row_filter=_filter(where), snapshot_id=int(version))
+        scan = table.scan(row_filter=filter_of(where, _schema_of(table, version)), snapshot_id=int(version))
         files = [
             DataFile(task.file.file_path, task.file.record_count, task.file.file_size_in_bytes, task)
             for task in scan.plan_files()

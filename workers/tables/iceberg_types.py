@@ -40,17 +40,26 @@ def _widened(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with a table's columns, in its order; null where they have none."""
-    columns = [
-        rows[each.name].cast(each.type) if each.name in rows.column_names else pa.nulls(len(rows), each.type)
-        for each in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
+def filter_of(where: str | None, schema: Any) -> Any:
+    """A filter for pyiceberg to leave files out by. What it has no grammar for, or does not take for a value
+    of a column's type, leaves none out: rows are looked at anyhow."""
+    from pyiceberg.expressions import AlwaysTrue
+    from pyiceberg.expressions.parser import parse
+    from pyiceberg.expressions.visitors import bind
+    from pyparsing import ParseException
+
+    if where is None:
+        return AlwaysTrue()
+    try:
+        told = parse(where)
+        bind(schema, told, case_sensitive=True)
+    except (ParseException, ValueError, TypeError):
+        return AlwaysTrue()
+    return told
 
 
 def identities(schema: Any, known: Iterable[Any]) -> dict[str, Any]:
-    """What `called_in` needs of a table's schema, and which columns had another name in one of those known."""
+    """What `called_in` needs of a table's schema, and which columns had another name in those known."""
     from pyiceberg.schema import index_by_id
 
     ids = {each.name: each.field_id for each in schema.fields}

@@ -17,6 +17,7 @@ from workers.storage.factory import join, open_storage
 from workers.storage.rows import lance_address
 from workers.tables import KEY, DataFile, Staged
 from workers.tables.access import object_store_options
+from workers.tables.shapes import conformed, evolved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +46,11 @@ class LanceSnapshot:
 
     def files(self, where: str | None = None, since: str | None = None) -> list[DataFile]:
         """Its fragments, whatever the filter: Lance finds its rows when it reads."""
-        found = _files(self._dataset())
+        dataset = self._dataset()
+        if where is not None:
+            with _errors_as_ours(self.place), _filter_as_ours(where):
+                dataset.scanner(columns=[], filter=where, with_row_id=True).explain_plan()
+        found = _files(dataset)
         if since is not None:
             earlier = {file.detail for file in _files(_open(self.place, self.storage, since))}
             found = [file for file in found if file.detail not in earlier]
@@ -60,11 +65,10 @@ class LanceSnapshot:
             fragment = self._dataset().get_fragment(int(file.path))
             if fragment is None:
                 raise _gone(self.place, self.version)
-            try:
+            with _filter_as_ours(where):
                 scanner = fragment.scanner(columns=wanted.names, filter=where, batch_size=BATCH_ROWS)
-            except ValueError as error:
-                raise JobError(f"table.filter: {where!r}: {error}", key="table.filter") from error
-            for batch in scanner.to_batches():
+                batches = scanner.to_batches()
+            for batch in batches:
                 if len(batch):
                     yield from pa.Table.from_batches([batch]).select(wanted.names).cast(wanted).to_batches()
 
@@ -126,6 +130,7 @@ class LanceTable:
     def evolve(self, schema: pa.Schema) -> None:
         """New columns, and fields within columns, are a version of their own, which writes no data."""
         dataset = _open(self.place, self.storage)
+        evolved(dataset.schema, schema, self.place.uri)  # a changed type is refused
         new = [lacking for each in schema if (lacking := _lacking(each, dataset.schema)) is not None]
         if new:
             with _errors_as_ours(self.place):
@@ -138,7 +143,7 @@ class LanceTable:
             from lance.file import LanceFileWriter
             from lance.fragment import LanceFragment
         dataset = _open(self.place, self.storage)
-        rows = _conformed(rows, dataset.schema)
+        rows = conformed(rows, dataset.schema)
         path = f"gemstream-{run_id}-{name}.lance"
         uri = join(self.place.uri, "data", path)
         with _errors_as_ours(self.place):
@@ -192,7 +197,8 @@ class LanceTable:
 
     def committed(self, key: str) -> bool:
         """Among the last LOOKED_BACK commits."""
-        return _has_commit(_open(self.place, self.storage), key)
+        newest = self._newest()
+        return newest is not None and _has_commit(newest, key)
 
     def discard(self, run_id: str) -> int:
         """What no version that is kept names."""
@@ -281,6 +287,18 @@ def _errors_as_ours(place: Place) -> Iterator[None]:
         raise StorageUnavailable(f"{place.uri}: Lance could not reach or change it: {said}") from error
 
 
+@contextmanager
+def _filter_as_ours(where: str | None) -> Iterator[None]:
+    """Lance parses a filter when it is about to read; it names the place in its own source behind a comma."""
+    try:
+        yield
+    except ValueError as error:
+        if where is None:
+            raise
+        said = str(error).partition("\n")[0].rpartition(", ")[0] or str(error)
+        raise JobError(f"table.filter: {where!r}: {said}", key="table.filter") from error
+
+
 def _path(uri: str) -> str:
     return uri.removeprefix("file://") if uri.startswith("file://") else uri
 
@@ -340,11 +358,3 @@ def _lacking(each: pa.Field, there: pa.Schema | pa.DataType) -> pa.Field | None:
         return None
     new = [lacking for inner in each.type if (lacking := _lacking(inner, known)) is not None]
     return each.with_type(pa.struct(new)).with_nullable(True) if new else None
-
-
-def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    columns = [
-        rows[each.name].cast(each.type) if each.name in rows.column_names else pa.nulls(len(rows), each.type)
-        for each in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)

@@ -29,6 +29,17 @@ def evolved(there: pa.Schema, ours: pa.Schema, where: str) -> pa.Schema:
     return pa.schema([*fields, *(added if fields else ours)])
 
 
+def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with the schema's columns, of its types: those that they lack are null."""
+    columns = [
+        rows[column.name].cast(column.type)
+        if column.name in rows.column_names
+        else pa.nulls(len(rows), column.type)
+        for column in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
 def _fit(field: pa.Field, ours: Any, where: str, inside: str) -> pa.Field:
     """The field with what the one of that name in `ours`, a schema or a struct, has besides."""
     if ours.get_field_index(field.name) < 0:

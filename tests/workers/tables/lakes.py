@@ -71,6 +71,11 @@ class Lake:
         found = [row for batch in batches for row in batch.to_pylist()]
         return sorted(found, key=lambda row: row["key"]) if found and "key" in found[0] else found
 
+    def holding(self, snapshot: Snapshot, *keys: int) -> DataFile:
+        """The file of a snapshot with just these rows."""
+        [found] = [file for file in snapshot.files() if keys_of(snapshot, file) == list(keys)]
+        return found
+
     def keys(self, snapshot: Snapshot | None = None) -> list[int]:
         """Of the rows."""
         return [row["key"] for row in self.rows(snapshot, columns=["key"])]
@@ -79,6 +84,11 @@ class Lake:
         """Objects that were staged, in the table or not."""
         found = open_storage(self.root, self.storage).list(self.root)
         return [name for info in found if "gemstream-" in (name := info.uri.rpartition("/")[2])]
+
+
+def keys_of(snapshot: Snapshot, file: DataFile) -> list[int]:
+    """Of its rows, in their order."""
+    return [row["key"] for batch in snapshot.read(file, ["key"]) for row in batch.to_pylist()]
 
 
 def some(*keys: int) -> pa.Table:
@@ -106,6 +116,14 @@ def where(
     for name, value in store.environment().items():
         monkeypatch.setenv(name, value)
     return store.url(uuid.uuid4().hex), StorageOptions(endpoint_url=store.endpoint)
+
+
+@pytest.fixture(params=FORMATS)
+def near(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+    """A table to be made in a folder, in every format."""
+    return lake_of(
+        request.param, normalise(str(tmp_path / "lake")), StorageOptions(), tmp_path / "catalog.db"
+    )
 
 
 @pytest.fixture(params=FORMATS)

@@ -183,6 +183,20 @@ def test_a_commit_whose_answer_gets_lost_is_found_again(lake: Lake, monkeypatch:
     assert lake.keys() == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "said", ["word LIKE '%2'", "word LIKE 'word 2%'", "NOT word = 'word 1'", "key = '2'"]
+)
+def test_a_filter_that_pyiceberg_does_not_know_finds_its_rows(lake: Lake, said: str) -> None:
+    made(lake, some(1), some(2))
+    now = lake.newest
+
+    found = [
+        row["key"] for file in now.files(said) for b in now.read(file, ["key"], said) for row in b.to_pylist()
+    ]
+
+    assert found == [2]
+
+
 def test_a_snapshot_that_expired_is_told_of(lake: Lake) -> None:
     made(lake, some(1))
     old = lake.newest
