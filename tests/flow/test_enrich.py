@@ -287,6 +287,29 @@ def test_the_table_itself(lake: Lake) -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
+def test_a_table_in_partitions_stays_in_them(lake: Lake) -> None:
+    from deltalake import DeltaTable, write_deltalake
+
+    rows = lake.rows([0, 1, 2, 3])
+    rows = rows.append_column("kind", pa.array(["a b/c=é", None, "", "x"]))
+    rows = rows.append_column("is", pa.array([True, False, None, True]))
+    by = ["day", "local", "price", "kind", "is"]
+    write_deltalake(lake.table, rows, partition_by=by, storage_options=lake.options)
+    before, job = lake.read(), lake.job()
+    say(job, rows, "words", "run-1")
+    assert enriched(job).added == 4
+    after = lake.read()
+    assert after.select(before.column_names).to_pylist() == before.to_pylist()
+    assert answered(after) == [0, 1, 2, 3]
+    table = DeltaTable(lake.table, storage_options=lake.options)
+    for name in by:
+        value = before[name][3].as_py()
+        found = table.to_pyarrow_table(filters=[(name, "=", value)])[name].to_pylist()
+        assert len(found) == before[name].to_pylist().count(value), "readers find them by their partition"
+    assert enriched(job).added == 0
+
+
+@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("lake", FORMATS, indirect=True)
 def test_a_table_beside_is_brought_up_to_date_by_key(lake: Lake) -> None:
     beside = "lake.answers" if lake.kind == "iceberg" else lake.store.url(f"{lake.prefix}/beside")

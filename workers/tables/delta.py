@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.errors import JobError, ObjectMissing, SnapshotGone, StorageUnavailable
 from workers.extras import needs
@@ -128,12 +129,15 @@ class DeltaTable:
             deltalake.write_deltalake(table, schema.empty_table(), mode="append", schema_mode="merge")
 
     def stage(self, rows: pa.Table, run_id: str, name: str) -> Staged:
-        """A file beside those of the log."""
+        """A file beside those of the log. Of a table in partitions all rows are of one."""
         path = f"gemstream-{run_id}-{name}.parquet"
-        content = encode(rows.replace_schema_metadata())
+        with _errors_as_ours(self.place):
+            parts = _open(self.place, self.storage).metadata().partition_columns
+        values = {name: _partition(rows[name], self.place) for name in parts}
+        content = encode(rows.drop_columns(parts).replace_schema_metadata())
         uri = join(self.place.uri, path)
         open_storage(uri, self.storage).publish(uri, content)
-        return Staged(path, rows.num_rows, len(content), json.dumps(_statistics(content)))
+        return Staged(path, rows.num_rows, len(content), (json.dumps(_statistics(content)), values))
 
     def commit(
         self,
@@ -307,16 +311,35 @@ def _files(table: Any) -> list[DataFile]:
     ]
 
 
+def _partition(column: pa.ChunkedArray, place: Place) -> str | None:
+    """The value that all rows have, as the log writes it.
+
+    Raises:
+        JobError: they have several.
+    """
+    values = pc.unique(column)
+    if len(values) != 1:
+        raise JobError(
+            f"{place.uri} lies in partitions, and rows of several would be in one file", key="table"
+        )
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        values = values.cast(pa.timestamp("us", kind.tz and "UTC")).cast(pa.timestamp("us"))
+    value: str | None = values.cast(pa.string())[0].as_py()
+    return value
+
+
 def _add(staged: Staged) -> Any:
     from deltalake.transaction import AddAction
 
+    statistics, parts = staged.detail
     return AddAction(
         path=staged.path,
         size=staged.bytes,
-        partition_values={},
+        partition_values=parts,
         modification_time=int(time.time() * 1000),
         data_change=True,
-        stats=staged.detail,
+        stats=statistics,
     )
 
 
@@ -325,7 +348,8 @@ def _remove(file: DataFile) -> Any:
 
     parts = {name: None if value is None else str(value) for name, value in (file.detail or {}).items()}
     return RemoveAction(
-        path=file.path,
+        # The log's paths are percent-encoded, and delta-rs encodes what it is given.
+        path=unquote(file.path),
         data_change=True,
         deletion_timestamp=int(time.time() * 1000),
         size=file.bytes,
