@@ -19,10 +19,11 @@ from PIL import Image
 from deploy.demo.objectstore import ObjectStore
 from pipelines.lake.enrich import enrich
 from pipelines.lake.into import into_of, refuse_into
+from pipelines.lake.staged import discard_dead
 from pipelines.plan import Plan, make_plan
 from pipelines.report import TableCounts
 from schemas.documents import documents_schema
-from schemas.errors import JobError
+from schemas.errors import Interrupted, JobError
 from schemas.ids import digest
 from schemas.job import JobSpec, make_job
 from tests.fixtures.runs import GEMMA3, RunJob
@@ -284,6 +285,26 @@ def test_the_table_itself(lake: Lake) -> None:
     assert answered(rows) == list(range(ROWS))
     texts = rows["caption_text"].to_pylist()
     assert texts[12] == "other words" and set(texts[:12] + texts[13:-1]) == {"words"}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("lake", FORMATS, indirect=True)
+def test_a_run_that_dies_before_its_commit_is_made_up_for(lake: Lake) -> None:
+    lake.append(lake.rows(range(3)))
+    before, job = others(lake.read()), lake.job()
+    say(job, lake.rows(range(3)), "words", "run-1")
+
+    def dies() -> None:
+        raise Interrupted("in the middle of it")
+
+    with pytest.raises(Interrupted):
+        enriched(job, dies)
+    assert others(lake.read()) == before and answered(lake.read()) == []
+    marks = [info.uri for info in open_storage(job.output, job.storage).list(join(job.output, "_runs", ""))]
+    assert [uri for uri in marks if "/staged-" in uri]
+    assert enriched(job).added == 3, "new columns are ours, although no row of theirs ever came"
+    assert others(lake.read()) == before and answered(lake.read()) == [0, 1, 2]
+    assert discard_dead(job.output, job.storage) == 0, "what was staged is in, or removed"
 
 
 @pytest.mark.usefixtures("ray_cluster")
