@@ -251,8 +251,13 @@ def test_a_run_brings_its_answers_back_and_the_next_has_nothing_to_do(lake: Lake
         ("None", "None"),
     ]
     assert answered(lake.read()) == [0, 1, 2]
-    again = next(iter(run_job(lake.job()).tables.values()))
-    assert again.version == first.version, "what failed has failed once more, which is no news"
+    lake.append(lake.rows([4]))
+    report = run_job(lake.job())
+    assert report.counts.unaccounted == 0
+    assert (report.counts.ok, report.counts.skipped) == (1, 0), "rows with their answers are passed over"
+    again = next(iter(report.tables.values()))
+    assert (again.added, again.removed) == (1, 1), "what failed has failed once more, which is no news"
+    assert answered(lake.read()) == [0, 1, 2, 4]
 
 
 @pytest.mark.usefixtures("ray_cluster")
