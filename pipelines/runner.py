@@ -20,7 +20,7 @@ from pipelines.incremental import NAME as SOURCE
 from pipelines.incremental import resume
 from pipelines.interrupt import interrupted_anywhere
 from pipelines.lake.enrich import enrich
-from pipelines.lake.into import refuse_into
+from pipelines.lake.into import added_columns, refuse_into
 from pipelines.lake.sync import bring_up
 from pipelines.lake.tables import refuse_foreign_tables
 from pipelines.lease import Lease
@@ -136,6 +136,7 @@ def source_of(job: JobSpec) -> Source:
         job.storage,
         manifest=job.manifest,
         table=job.table,
+        added=added_columns(job),
         include=job.include,
         exclude=job.exclude,
         limit=job.limit,

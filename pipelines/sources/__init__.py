@@ -8,7 +8,7 @@ from schemas.errors import JobError
 from workers.registry import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     import pyarrow as pa
 
@@ -62,6 +62,7 @@ def open_source(
     *,
     manifest: str | None = None,
     table: TableOptions | None = None,
+    added: Collection[str] = (),
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     limit: int | None = None,
@@ -74,6 +75,7 @@ def open_source(
         storage_options: how to reach object stores.
         manifest: a txt, csv, jsonl or parquet that names the documents.
         table: whose rows are the documents.
+        added: columns of it that are answers of this output: no document carries those along.
         include: only paths that match one of these globs, written as in a .gitignore.
         exclude: not the paths that match one of these.
         limit: stop after this many documents.
@@ -86,7 +88,14 @@ def open_source(
     if sum(map(bool, (input, manifest, table))) != 1:
         raise JobError("a job reads input, manifest or table, and one of them", key="input")
     kind = "table" if table else "manifest" if manifest else "prefix"
+    own = {"added": added} if table else {}
     source: Source = resolve(SOURCES, kind, "source")(
-        table or manifest or input, storage_options, include=include, exclude=exclude, limit=limit, rows=rows
+        table or manifest or input,
+        storage_options,
+        include=include,
+        exclude=exclude,
+        limit=limit,
+        rows=rows,
+        **own,
     )
     return source

@@ -15,6 +15,8 @@ from pipelines.sources.row_names import row_naming
 from pipelines.sources.seen import SeenSet
 from pipelines.sources.table_columns import attributes_of, checked_columns
 from pipelines.sources.table_place import place_of
+from schemas.enriched import DOCUMENT as ANSWERED
+from schemas.enriched import VERSION
 from schemas.errors import GemstreamError, JobError, SnapshotGone
 from schemas.ids import document_id
 from workers.storage import ObjectInfo
@@ -24,7 +26,7 @@ from workers.tables import open_table
 from workers.tables.where import expression
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from schemas.tables import TableOptions
     from workers.storage import StorageOptions
@@ -66,6 +68,7 @@ class TableSource:
         exclude: Sequence[str] = (),
         limit: int | None = None,
         rows: int = ROWS,
+        added: Collection[str] = (),
     ) -> None:
         """Takes the snapshot that is to be read.
 
@@ -95,7 +98,8 @@ class TableSource:
         if table.filter:
             expression(table.filter, snapshot.schema)
         self._naming = row_naming(table, place, storage_options)
-        self.attributes = attributes_of(table, snapshot.schema)
+        self._added = frozenset(added) & set(snapshot.schema.names)
+        self.attributes = attributes_of(table, snapshot.schema, self._added)
         self.pinned: dict[str, Any] | None = {
             "format": place.format.value,
             "uri": place.uri,
@@ -110,15 +114,18 @@ class TableSource:
 
         Args:
             owed: where `since` is set: ids of documents that files of that version are read for. Files
-                that it had already are not read at all if there are none.
+                that it had already are not read at all if there are none. In newer ones are rows that have
+                their answers beside them already, since bringing those wrote the files: they are listed if
+                they are owed, too.
         """
         self.duplicates = 0
         seen, left = SeenSet(), self.limit
         with ThreadPoolExecutor(THREADS, thread_name_prefix="look-up") as threads:
             ahead: tuple[list[_Row], list[Future[ObjectInfo]], pa.Array | None] | None = None
-            for file, only in self._files(owed):
+            for file, before in self._files(owed):
                 for places, rows in self._batches(file):
-                    kept = self._wanted(file, places, rows, seen, only)[:left]
+                    kept = self._wanted(file, places, rows, seen)
+                    kept = self._due(rows, kept, before, owed)[:left]
                     if not kept:
                         continue
                     begun = [threads.submit(self._info, row, self._value(rows, row)) for row in kept]
@@ -133,8 +140,8 @@ class TableSource:
             if ahead is not None:
                 yield _table(*ahead)
 
-    def _files(self, owed: pa.Array | None) -> Iterator[tuple[DataFile, pa.Array | None]]:
-        """Each file to read, and the documents that it is read for; None for all of them."""
+    def _files(self, owed: pa.Array | None) -> Iterator[tuple[DataFile, bool | None]]:
+        """Each file to read, and whether an earlier run has read it; None where nobody can tell."""
         files = self._snapshot.files(self._table.filter)
         try:
             fresh = None if self.since is None else self._snapshot.files(self._table.filter, self.since)
@@ -143,16 +150,17 @@ class TableSource:
         new = {file.path for file in (files if fresh is None else fresh)}
         for file in files:
             if file.path in new:
-                yield file, None
+                yield file, None if fresh is None else False
             elif owed is not None and len(owed):
-                yield file, owed
+                yield file, True
 
     def _batches(self, file: DataFile) -> Iterator[tuple[list[int], pa.Table]]:
         """Rows of a file that the filter holds for, and their places among those that are read: of documents
         in the table, among all rows, for their addresses count so."""
         inside, where = self._table.bytes_column, self._table.filter
         columns = [field.name for field in self.attributes or ()]
-        columns = list(dict.fromkeys([*self._naming.columns, *columns, *([inside] if inside else [])]))
+        columns += [inside] if inside else []
+        columns = list(dict.fromkeys([*self._naming.columns, *columns, *self._answers]))
         held = self._places(file, where) if inside and where else None
         if held is not None and not len(held):
             return
@@ -180,11 +188,13 @@ class TableSource:
             start += len(batch)
         return pa.concat_arrays(found)
 
-    def _wanted(
-        self, file: DataFile, places: list[int], rows: pa.Table, seen: SeenSet, only: pa.Array | None
-    ) -> list[_Row]:
-        """The rows that are listed: no globbed-out one, none twice, and of a file that an earlier run has
-        read only those that are owed."""
+    @property
+    def _answers(self) -> list[str]:
+        """The columns that say whether a row's answers are beside it."""
+        return [ANSWERED, VERSION] if self.since is not None and {ANSWERED, VERSION} <= self._added else []
+
+    def _wanted(self, file: DataFile, places: list[int], rows: pa.Table, seen: SeenSet) -> list[_Row]:
+        """The rows that there are: no globbed-out one, none twice."""
         found = self._rows(file, places, rows)
         found = [
             row for row in found if row.why or row.address is None or self.globs.wants(_path(row.address))
@@ -195,10 +205,29 @@ class TableSource:
             fresh = seen.add([bytes.fromhex(document_id(row.name)) for row in found])
             self.duplicates += fresh.count(False)
             found = [row for row, new in zip(found, fresh, strict=True) if new]
-        if only is None or not found:
+        return found
+
+    def _due(
+        self, rows: pa.Table, found: list[_Row], before: bool | None, owed: pa.Array | None
+    ) -> list[_Row]:
+        """Of rows that an earlier run has read, those that are owed; all others."""
+        if before is None or owed is None or not found:
             return found
-        due = pc.is_in(pa.array([document_id(row.name) for row in found], pa.string()), only).to_pylist()
-        return [row for row, owed in zip(found, due, strict=True) if owed]
+        ids = [document_id(row.name) for row in found]
+        due = pc.is_in(pa.array(ids, pa.string()), owed).to_pylist()
+        return [
+            row
+            for row, name, is_owed in zip(found, ids, due, strict=True)
+            if is_owed or not (before or self._is_answered(rows, row, name))
+        ]
+
+    def _is_answered(self, rows: pa.Table, row: _Row, name: str) -> bool:
+        """Whether a row has the answers about its document beside it, as that is: an object may be another by
+        now, which `table.incremental` does not look for, but what is in the table has come with the row."""
+        if not self._answers or rows[ANSWERED][row.index].as_py() != name:
+            return False
+        value = self._value(rows, row)
+        return value is None or rows[VERSION][row.index].as_py() == version_of(value)
 
     def _rows(self, file: DataFile, places: list[int], rows: pa.Table) -> list[_Row]:
         """Each row by its name, or with what keeps it from being a document."""

@@ -10,6 +10,8 @@ import pyarrow as pa
 from schemas.errors import JobError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from schemas.tables import TableOptions
 
 
@@ -42,9 +44,11 @@ def checked_columns(table: TableOptions, schema: pa.Schema) -> None:
             )
 
 
-def attributes_of(table: TableOptions, schema: pa.Schema) -> pa.DataType | None:
-    """The type of what a row carries along: never its document, always its key; None if it is nothing."""
-    wanted = schema.names if table.columns is None else [*table.columns, *table.key]
+def attributes_of(table: TableOptions, schema: pa.Schema, added: Collection[str] = ()) -> pa.DataType | None:
+    """The type of what a row carries along: never its document or what was answered about it (`added`),
+    always its key; None if it is nothing."""
+    every = [name for name in schema.names if name not in added]
+    wanted = every if table.columns is None else [*table.columns, *table.key]
     names = [name for name in dict.fromkeys(wanted) if name != table.bytes_column]
     if not names:
         return None
