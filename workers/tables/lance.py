@@ -17,6 +17,7 @@ from workers.storage.factory import join, open_storage
 from workers.storage.rows import lance_address
 from workers.tables import KEY, DataFile, Staged
 from workers.tables.lance_files import (
+    added_again,
     errors_as_ours,
     files_of,
     filter_holds,
@@ -220,7 +221,11 @@ class LanceTable:
         transaction = lance.Transaction(dataset.version, change, transaction_properties=dict(properties))
         try:
             with errors_as_ours(self.place):
-                lance.LanceDataset.commit(dataset, transaction)
+                done = lance.LanceDataset.commit(dataset, transaction)
+                again = added_again(dataset.version, done, properties[KEY])
+                if again:
+                    undo = lance.LanceOperation.Update(removed_fragment_ids=again)
+                    lance.LanceDataset.commit(done, undo, done.version)
         except CommitConflictError:
             return self.committed(properties[KEY])
         except StorageUnavailable:

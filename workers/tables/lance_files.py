@@ -190,10 +190,22 @@ def has_files(dataset: Any, wanted: Sequence[DataFile]) -> bool:
 def has_commit(dataset: Any, key: str) -> bool:
     """Whether one of the last LOOKED_BACK versions that are kept is by this key."""
     count = min(LOOKED_BACK, dataset.version)
-    return any(
-        made is not None and (made.transaction_properties or {}).get(KEY) == key
-        for made in dataset.get_transactions(count)
-    )
+    return any(made is not None and _key_of(made) == key for made in dataset.get_transactions(count))
+
+
+def added_again(seen: int, done: Any, key: str) -> list[int]:
+    """The fragments that a commit has brought in although one of the same key came between it and the version
+    that was `seen` without: Lance puts what only adds behind anything, and looks at no key."""
+    between = (done.read_transaction(version) for version in range(seen + 1, done.version))
+    if not any(made is not None and _key_of(made) == key for made in between):
+        return []
+    earlier = {each.fragment_id for each in done.checkout_version(done.version - 1).get_fragments()}
+    return [each.fragment_id for each in done.get_fragments() if each.fragment_id not in earlier]
+
+
+def _key_of(made: Any) -> str | None:
+    told: dict[str, str] = made.transaction_properties or {}
+    return told.get(KEY)
 
 
 def names_of(dataset: Any) -> set[str]:

@@ -286,6 +286,20 @@ def test_of_many_who_write_at_once_to_a_bucket_nobody_overwrites_anybody(far: La
     assert sorted(made_by) == [f"writer {number}" for number in range(writers)]
 
 
+def test_two_who_commit_the_same_key_at_once_do_it_once(lake: Lake) -> None:
+    made(lake, some(0))
+    for attempt in range(5):
+        staged, ready = [lake.stage(some(attempt + 1))], Barrier(2)
+
+        def write(_: int, staged: Any = staged, ready: Barrier = ready, key: str = f"{attempt}") -> bool:
+            ready.wait(30)
+            return lake.commit(staged, key=key)
+
+        with ThreadPoolExecutor(2) as threads:
+            assert list(threads.map(write, range(2))) == [True, True]
+    assert lake.keys() == list(range(6))
+
+
 def test_what_is_staged_is_described_as_lance_describes_its_own(lake: Lake) -> None:
     lake.table.create(ODD, {})
     rows = pa.Table.from_pylist(ODD_ROWS, schema=ODD)
