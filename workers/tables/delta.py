@@ -18,9 +18,9 @@ from workers.storage.factory import join, open_storage, scheme
 from workers.storage.rows import row_address
 from workers.tables import KEY, DataFile, Staged
 from workers.tables.access import object_store_options
-from workers.tables.delta_files import additions, counted, files_of, parted, removal, told_of
+from workers.tables.delta_files import additions, counted, files_of, parted, removal, told_of, writable
 from workers.tables.files import read_file
-from workers.tables.shapes import evolved
+from workers.tables.shapes import conformed, evolved
 from workers.tables.where import expression
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 NOT_READ = {
     "deletionVectors": "rows deleted without their file being written anew; run REORG TABLE … APPLY (PURGE)",
-    "columnMapping": "columns by another name than the table's",
+    "columnMapping": "columns of other names than the table's; write it without delta.columnMapping.mode",
 }
 """Features that a reader has to know, and what they are."""
 
@@ -117,7 +117,7 @@ class DeltaTable:
         with _errors_as_ours(self.place):
             deltalake.DeltaTable.create(
                 _path(self.place),
-                schema=deltalake.Schema.from_arrow(schema),
+                schema=deltalake.Schema.from_arrow(writable(schema)),
                 mode="ignore",
                 description=json.dumps(dict(properties), sort_keys=True),
                 storage_options=object_store_options(self.storage, self.place.uri),
@@ -133,16 +133,18 @@ class DeltaTable:
             import deltalake
         table = _open(self.place, self.storage)
         there = _plain(table)
-        if evolved(there, schema, self.place.uri) == there:
+        wanted = evolved(there, writable(schema), self.place.uri)
+        if wanted == there:
             return
         with _errors_as_ours(self.place):
-            deltalake.write_deltalake(table, schema.empty_table(), mode="append", schema_mode="merge")
+            deltalake.write_deltalake(table, wanted.empty_table(), mode="append", schema_mode="merge")
 
     def stage(self, rows: pa.Table, run_id: str, name: str) -> Staged:
         """A file beside those of the log; of a table with partitions, one for each that the rows are of."""
-        by = _open(self.place, self.storage).metadata().partition_columns
+        table = _open(self.place, self.storage)
+        by = table.metadata().partition_columns
         told: list[dict[str, Any]] = []
-        for number, (partition, part) in enumerate(parted(rows.replace_schema_metadata(), by)):
+        for number, (partition, part) in enumerate(parted(conformed(rows, _plain(table)), by)):
             path = f"gemstream-{run_id}-{name}{f'-{number}' if by else ''}.parquet"
             content = encode(part)
             uri = join(self.place.uri, path)
@@ -167,6 +169,7 @@ class DeltaTable:
             return True
         try:
             table = _open(self.place, self.storage)
+            version = table.version()
             there = {file.path for file in files_of(table)}
             if not there.issuperset(file.path for file in remove):
                 return False
@@ -180,8 +183,13 @@ class DeltaTable:
                         custom_metadata=dict(properties), app_transactions=[Transaction(key, 1)]
                     ),
                 )
-        except CommitFailedError:
-            return self.committed(key)
+        except CommitFailedError as error:
+            if self.committed(key):
+                return True
+            if _open(self.place, self.storage).version() == version:
+                # Nobody else was there: the table takes no such change, for instance as one for appends only.
+                raise JobError(f"{self.place.uri}: {_first_line(error)}", key="sink.tables") from error
+            return False
         except StorageUnavailable:
             # The answer may have been lost, and not the commit.
             if self.committed(key):
@@ -303,14 +311,13 @@ def _properties(table: Any) -> dict[str, str]:
 
 
 def _refuse_unread(table: Any, place: Place) -> None:
-    features = table.protocol().reader_features or ()
-    for feature in features:
-        if feature not in NOT_READ:
-            continue
-        used = (
-            len(table.deletion_vectors().read_all())
-            if feature == "deletionVectors"
-            else table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none"
-        )
-        if used:
+    protocol, told = table.protocol(), table.metadata().configuration
+    used = {
+        # Told by a name among the features, or in tables from before there were names by the version alone.
+        "columnMapping": told.get("delta.columnMapping.mode", "none") != "none",
+        "deletionVectors": "deletionVectors" in (protocol.reader_features or ())
+        and len(table.deletion_vectors().read_all()) > 0,
+    }
+    for feature, is_used in used.items():
+        if is_used:
             raise JobError(f"{place.uri} has {feature}, which is not read: {NOT_READ[feature]}", key="table")

@@ -28,6 +28,35 @@ PLACE = "gemstream place"
 """A column of rows' places, while they are put into partitions."""
 
 
+SIGNED = {8: pa.int16(), 16: pa.int32(), 32: pa.int64(), 64: pa.decimal128(20, 0)}
+"""What holds every whole number without a sign of so many bits, which Delta has no type for. delta-rs would
+take those of as many bits, and 200 is no number of 8 bits with a sign."""
+
+
+def writable(schema: pa.Schema) -> pa.Schema:
+    """Of types that Delta has, for those that it has not and that have one to hold all their values (or, of
+    times, those of whole microseconds)."""
+    return pa.schema([field.with_type(_writable(field.type)) for field in schema])
+
+
+def _writable(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_unsigned_integer(kind):
+        return SIGNED[kind.bit_width]
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz and "UTC")
+    if pa.types.is_dictionary(kind):
+        return _writable(kind.value_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_writable(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_writable(kind.key_type), kind.item_field.with_type(_writable(kind.item_type)))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(kind.value_field.with_type(_writable(kind.value_type)))
+    return kind
+
+
 def files_of(table: Any) -> list[DataFile]:
     """Those of delta-rs' handle, by their paths; `detail` has the values of partitions. The rows of a file
     are -1 where its writer has not told them."""

@@ -18,10 +18,12 @@ from deploy.demo.objectstore import ObjectStore
 from schemas.errors import JobError, SnapshotGone, StorageUnavailable
 from schemas.storage import StorageOptions
 from tests.chaos.proxy import Fate, proxied
-from tests.workers.tables.lakes import Lake, keys_of, lake_of, some
+from tests.workers.tables.lakes import SCHEMA, Lake, bucket, keys_of, lake_of, some
 from tests.workers.tables.test_laws import ODD, ODD_ROWS, made
 from workers.storage.factory import normalise
 from workers.tables import KEY, RUN
+
+__all__ = ["bucket"]
 
 
 @pytest.fixture
@@ -136,6 +138,39 @@ def test_a_table_in_partitions_is_read_and_its_files_replaced_in_theirs(lake: La
     assert lake.table.discard("run1") == 0
 
 
+def test_types_that_delta_has_not_are_held_by_wider_ones(lake: Lake) -> None:
+    odd = pa.table(
+        {
+            "key": pa.array([1, 2], pa.uint8()),
+            "small": pa.array([200, None], pa.uint8()),
+            "large": pa.array([2**64 - 1, 0], pa.uint64()),
+            "at": pa.array([1_000, 2_000], pa.timestamp("ns")),
+            "kind": pa.array(["a", "b"]).dictionary_encode(),
+            "deep": pa.array([[{"n": 4_000_000_000}], []], pa.list_(pa.struct([("n", pa.uint32())]))),
+        }
+    )
+    lake.table.create(odd.schema, {})
+    lake.table.evolve(odd.schema)
+    assert lake.commit([lake.stage(odd)])
+
+    assert lake.rows() == odd.cast(lake.newest.schema).to_pylist()
+    assert [row["small"] for row in lake.rows()] == [200, None]
+    assert theirs(lake).to_pyarrow_table().sort_by("key").to_pylist() == lake.rows()
+    with pytest.raises(JobError, match=r"column at is timestamp\[ns\], and timestamp\[us\] in the table"):
+        lake.stage(odd.set_column(3, "at", pa.array([1_001, 0], pa.timestamp("ns"))))
+
+
+def test_a_table_that_takes_no_such_change_says_so(lake: Lake) -> None:
+    schema = deltalake.Schema.from_arrow(SCHEMA)
+    deltalake.DeltaTable.create(path(lake), schema, configuration={"delta.appendOnly": "true"})
+    assert lake.commit([lake.stage(some(1))])
+
+    with pytest.raises(JobError, match="append"):
+        lake.commit([], lake.newest.files())
+
+    assert lake.keys() == [1]
+
+
 def test_rows_that_a_writer_has_not_counted_are_counted(lake: Lake) -> None:
     made(lake, some(1, 2, 3))
     [file] = lake.newest.files()
@@ -175,6 +210,26 @@ def test_features_that_are_not_read_are_refused_once_they_are_used(lake: Lake) -
 
     entry(lake, {"add": with_vector(lake.holding(now, 1, 2).path)})
     with pytest.raises(JobError, match=r"deletionVectors.*REORG TABLE"):
+        lake.table.snapshot()
+
+
+def test_columns_by_another_name_are_refused_by_the_version_from_before_features(lake: Lake) -> None:
+    log = Path(path(lake), "_delta_log")
+    log.mkdir(parents=True)
+    column = {"name": "key", "type": "long", "nullable": True}
+    mapped = {"delta.columnMapping.id": 1, "delta.columnMapping.physicalName": "col-1"}
+    told = {
+        "id": "7f2c6a8e-4c1b-4b57-9c53-0a3f6b1d8e21",
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": json.dumps({"type": "struct", "fields": [{**column, "metadata": mapped}]}),
+        "partitionColumns": [],
+        "configuration": {"delta.columnMapping.mode": "name", "delta.columnMapping.maxColumnId": "1"},
+    }
+    protocol = {"minReaderVersion": 2, "minWriterVersion": 5}
+    lines = [json.dumps(each) for each in ({"protocol": protocol}, {"metaData": told})]
+    (log / f"{0:020}.json").write_text("\n".join(lines))
+
+    with pytest.raises(JobError, match="columnMapping"):
         lake.table.snapshot()
 
 
@@ -233,12 +288,9 @@ def test_what_is_no_table_and_what_has_gone_is_told(lake: Lake) -> None:
 
 
 @pytest.fixture
-def far(object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+def far(bucket: tuple[str, StorageOptions], tmp_path: Path) -> Lake:
     """In a bucket."""
-    for name, value in object_store.environment().items():
-        monkeypatch.setenv(name, value)
-    root = object_store.url(f"delta-{tmp_path.name}")
-    return lake_of("delta", root, StorageOptions(endpoint_url=object_store.endpoint), tmp_path)
+    return lake_of("delta", *bucket, tmp_path)
 
 
 def by_way_of(lake: Lake, endpoint: str) -> Lake:

@@ -16,11 +16,22 @@ from hypothesis import strategies as st
 
 from schemas.errors import JobError, SnapshotGone
 from schemas.storage import StorageOptions
-from tests.workers.tables.lakes import FORMATS, SCHEMA, Lake, keys_of, lake, lake_of, near, some, where
+from tests.workers.tables.lakes import (
+    FORMATS,
+    SCHEMA,
+    Lake,
+    bucket,
+    far,
+    keys_of,
+    lake,
+    lake_of,
+    near,
+    some,
+)
 from workers.storage.factory import normalise
 from workers.tables import OUTPUT
 
-__all__ = ["lake", "near", "where"]
+__all__ = ["bucket", "far", "lake", "near"]
 
 
 def made(lake: Lake, *files: pa.Table) -> Lake:
@@ -52,61 +63,61 @@ def test_what_is_committed_is_read_back_and_nothing_before(lake: Lake) -> None:
     assert lake.keys() == [1, 2, 3]
 
 
-def test_a_key_is_committed_once(lake: Lake) -> None:
-    made(lake)
-    staged = [lake.stage(some(1))]
-    before = lake.newest
-    assert not lake.table.committed("first")
-    assert lake.commit(staged, key="first")
-    assert lake.table.committed("first")
-    version = lake.newest.version
+def test_a_key_is_committed_once(far: Lake) -> None:
+    made(far)
+    staged = [far.stage(some(1))]
+    before = far.newest
+    assert not far.table.committed("first")
+    assert far.commit(staged, key="first")
+    assert far.table.committed("first")
+    version = far.newest.version
 
     # By the snapshot from before, as somebody has it to whom the answer got lost, and by the one of now.
-    assert lake.commit(staged, key="first", on=before)
-    assert lake.commit(staged, key="first")
+    assert far.commit(staged, key="first", on=before)
+    assert far.commit(staged, key="first")
 
-    assert lake.newest.version == version
-    assert lake.keys() == [1]
+    assert far.newest.version == version
+    assert far.keys() == [1]
 
 
-def test_a_commit_takes_out_and_in_at_once_and_earlier_readers_stay_with_what_they_have(lake: Lake) -> None:
-    made(lake, some(1, 2), some(3))
-    before = lake.newest
-    old = lake.holding(before, 1, 2)
+def test_a_commit_takes_out_and_in_at_once_and_earlier_readers_stay_with_what_they_have(far: Lake) -> None:
+    made(far, some(1, 2), some(3))
+    before = far.newest
+    old = far.holding(before, 1, 2)
 
-    assert lake.commit([lake.stage(some(2, 20))], [old])
+    assert far.commit([far.stage(some(2, 20))], [old])
 
-    assert lake.keys() == [2, 3, 20]
-    assert lake.keys(before) == [1, 2, 3]
-    again = lake.table.snapshot(before.version)
+    assert far.keys() == [2, 3, 20]
+    assert far.keys(before) == [1, 2, 3]
+    again = far.table.snapshot(before.version)
     assert again is not None
-    assert lake.keys(again) == [1, 2, 3]
-    assert lake.commit([], lake.newest.files())
-    assert lake.keys() == []
+    assert far.keys(again) == [1, 2, 3]
+    assert far.commit([], far.newest.files())
+    assert far.keys() == []
 
 
-def test_what_somebody_else_has_taken_out_cannot_be_replaced(lake: Lake) -> None:
-    made(lake, some(1), some(2))
-    seen = lake.newest
-    first = [lake.holding(seen, 1)]
-    mine = lake.stage(some(10))
-    assert lake.commit([lake.stage(some(100))], first)
-    version = lake.newest.version
+def test_what_somebody_else_has_taken_out_cannot_be_replaced(far: Lake) -> None:
+    made(far, some(1), some(2))
+    seen = far.newest
+    first = [far.holding(seen, 1)]
+    mine = far.stage(some(10))
+    assert far.commit([far.stage(some(100))], first)
+    version = far.newest.version
 
-    assert not lake.commit([mine], first, on=seen)
+    assert not far.commit([mine], first, on=seen)
 
-    assert lake.newest.version == version
-    assert lake.keys() == [2, 100]
+    assert far.newest.version == version
+    assert far.keys() == [2, 100]
 
 
-def test_what_others_have_added_meanwhile_is_left_alone(near: Lake) -> None:
-    made(near, some(1))
-    seen = near.newest
-    assert near.commit([near.stage(some(2))])
+def test_what_others_have_added_meanwhile_is_left_alone(far: Lake) -> None:
+    made(far, some(1))
+    seen = far.newest
+    assert far.commit([far.stage(some(2))])
 
-    done = near.commit([near.stage(some(10))], seen.files(), on=seen)
+    done = far.commit([far.stage(some(10))], seen.files(), on=seen)
 
-    assert near.keys() == ([2, 10] if done else [1, 2])
+    assert far.keys() == ([2, 10] if done else [1, 2])
 
 
 def test_two_writers_at_once_are_both_in_it_once(lake: Lake) -> None:
