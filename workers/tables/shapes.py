@@ -46,18 +46,6 @@ def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def lacking_in(each: pa.Field, there: pa.Schema | pa.DataType) -> pa.Field | None:
-    """The field with those within it that are not there; None if there is none."""
-    place = there.get_field_index(each.name)
-    if place < 0:
-        return each.with_nullable(True)
-    known = there.field(place).type
-    if not (pa.types.is_struct(each.type) and pa.types.is_struct(known)):
-        return None
-    new = [lacking for inner in each.type if (lacking := lacking_in(inner, known)) is not None]
-    return each.with_type(pa.struct(new)).with_nullable(True) if new else None
-
-
 def _cast(values: pa.ChunkedArray, column: pa.Field) -> pa.ChunkedArray:
     try:
         return values.cast(column.type)
