@@ -80,6 +80,10 @@ class Ledger:
         found = pc.case_when(conditions, *values, pa.scalar(Reason.VERSION.value))
         return _whole(found) if len(documents) else NONE
 
+    def is_complete(self, documents: pa.Table) -> pa.Array:
+        """True where the output holds every answer."""
+        return _among(names_of(documents), self.complete)
+
     def owing(self) -> pa.Array:
         """Ids of the documents that are known to owe something: failed, unfinished, or asked otherwise."""
         names = pa.chunked_array([self.faulty, self.begun, self.stale], pa.string())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 from rich.console import Console
 
+from pipelines.attach import attach
 from pipelines.choice import memory_of_cluster, settle_models
 from pipelines.cluster import cluster, here, refuse_port, unwrapped
 from pipelines.expectation import read_seen
@@ -169,6 +170,7 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
         groups = due(plan, listed) if stream.stopped is None else {}
         if groups:
             stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
+        duplicates = attach(plan) if stream.stopped is None else 0
         found = settle(plan, listed)
         tables = bring_up(plan, listed, lease.check) | enrich(plan, lease.check)
         seconds = time.monotonic() - began
@@ -176,7 +178,7 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     held_up = judge(times, stream.timelines, sizing.expand_workers, sizing.engine_replicas[1])
     reckoning = reckon(plan, stream.tally, times, stream.record_bytes, seen)
     report = _report(plan, stream, found, started, seconds, held_up, reckoning)
-    report = report.model_copy(update={"tables": tables})
+    report = report.model_copy(update={"tables": tables, "duplicates": duplicates})
     _write(plan, "report.json", report.model_dump_json(indent=2))
     # Last: a run with counts is a run that ended.
     _write(plan, "counts.json", json.dumps(report.counts.model_dump(), indent=2))
