@@ -53,11 +53,6 @@ def test_documents_in_the_table(
     assert report.counts.failed + report.counts.filtered == 3
     assert "'body' is null" in faults["id=3"]
     assert "another row has its key" in faults["id=1#row-4-of-day=1/p.parquet"]
-    (table / "day=2").mkdir()
-    pq.write_table(pa.table({"id": [6], "body": [picture(6)]}), table / "day=2" / "p.parquet")
-    again = run_job(job)
-    assert (again.counts.ok, again.counts.unaccounted) == (1, 0)
-    assert ids(again.output) == [1, 2, 6]
 
 
 def test_a_rerun_lists_what_a_delta_table_has_got_since(

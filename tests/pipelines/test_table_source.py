@@ -210,6 +210,75 @@ def test_only_what_came_since_and_what_is_owed(
     assert len(listed(later, owed)) == 3
 
 
+@pytest.mark.parametrize("kind", ["delta", "iceberg", "lance"])
+def test_documents_in_a_table_of_every_format(lake: Path, kind: str) -> None:
+    """One file is added after the first snapshot, and one row is gone: places are those of rows that are
+    there."""
+    rows = pa.table({"id": [1, 2, 3], "body": [b"one", b"two", b"three"]})
+    more = pa.table({"id": [4], "body": [b"four"]})
+    told: dict[str, Any] = {"bytes_column": "body", "key": "id"}
+    if kind == "delta":
+        from deltalake import DeltaTable, write_deltalake
+
+        write_deltalake(str(lake / "t"), rows)
+        DeltaTable(str(lake / "t")).delete("id = 1")
+        before = opened(lake, **told)
+        write_deltalake(str(lake / "t"), more, mode="append")
+    elif kind == "lance":
+        import lance
+
+        lance.write_dataset(rows, str(lake / "t"), mode="overwrite").delete("id = 1")
+        before = opened(lake, **told)
+        lance.write_dataset(more, str(lake / "t"), mode="append")
+    else:
+        from pyiceberg.catalog import load_catalog
+
+        catalog = {"type": "sql", "uri": f"sqlite:///{lake}/c.db", "warehouse": str(lake / "warehouse")}
+        told |= {"uri": "lake.t", "catalog": catalog}
+        load_catalog(**catalog).create_namespace("lake")
+        table = load_catalog(**catalog).create_table("lake.t", rows.schema)
+        table.append(rows)
+        table.delete("id = 1")
+        before = opened(lake, **told)
+        load_catalog(**catalog).load_table("lake.t").append(more)
+
+    def contents(source: TableSource, owed: pa.Array | None = None) -> dict[int, bytes]:
+        return {
+            row["attributes"]["id"]: open_storage(row["address"], OPTIONS).read(
+                row["address"], version=row["version"]
+            )
+            for row in listed(source, owed)
+        }
+
+    assert contents(before) == {2: b"two", 3: b"three"}
+    later = opened(lake, **told)
+    assert contents(later) == {2: b"two", 3: b"three", 4: b"four"}
+    assert before.pinned is not None
+    later.since = before.pinned["version"]
+    assert contents(later) == {4: b"four"}
+    pinned = opened(lake, **told, version=before.pinned["version"], filter="id <> 2")
+    assert contents(pinned) == {3: b"three"}
+
+
+def test_flags_name_a_table() -> None:
+    from pipelines.flags import job_of, settings_of
+
+    flags = {
+        "table_": "s3://lake/t",
+        "bytes_column": "body",
+        "key": ["region", "id"],
+        "where": "day = 1",
+        "output": "out",
+        "task": ["ocr"],
+        "schema": None,
+        "field": None,
+    }
+    table = job_of(None, settings_of(flags), None).table
+    assert table == TableOptions(
+        uri="s3://lake/t", bytes_column="body", key=("region", "id"), filter="day = 1"
+    )
+
+
 def plan_of(job: JobSpec, selection: Selection | None = None) -> tuple[Plan, TableSource]:
     source = source_of(job)
     assert isinstance(source, TableSource)
