@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from pipelines.sources.table_place import place_of
 from schemas.enriched import DOCUMENT as ANSWERED
 from schemas.enriched import VERSION
 from schemas.errors import GemstreamError, JobError, SnapshotGone
-from schemas.ids import document_id
+from schemas.ids import digest, document_id
 from workers.storage import ObjectInfo
 from workers.storage.factory import look_up, scheme
 from workers.storage.rows import refused_address, version_of
@@ -56,7 +57,7 @@ class TableSource:
 
     A row that names nothing, or whose key another row has had, is listed as an error to come instead of
     vanishing. Memory: two chunks of rows, of documents in the table with their bytes, and 16 bytes for each
-    row to know what came before (`SeenSet`).
+    row to know what came before (`SeenSet`); some 250 for each that has no name of its own.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class TableSource:
         self.rows = rows
         self.duplicates = 0
         self.since: str | None = None
+        self._nameless: Counter[str] = Counter()
         self._table = table
         self._options = storage_options
         place = place_of(table, storage_options)
@@ -119,6 +121,7 @@ class TableSource:
                 they are owed, too.
         """
         self.duplicates = 0
+        self._nameless.clear()
         seen, left = SeenSet(), self.limit
         with ThreadPoolExecutor(THREADS, thread_name_prefix="look-up") as threads:
             ahead: tuple[list[_Row], list[Future[ObjectInfo]], pa.Array | None] | None = None
@@ -238,13 +241,13 @@ class TableSource:
         addresses = [None] * len(rows) if inside else replace(naming, key=()).uris(rows)
         found = []
         for index, (place, key, name, address) in enumerate(zip(places, keys, names, addresses, strict=True)):
-            by_place = f"{naming.table}#row-{place}-of-{file.path}"
             if naming.key and key is None:
                 why = f"row {place} of {file.path}: its key is null ({', '.join(naming.key)})"
-                found.append(_Row(index, place, by_place, None, why))
+                found.append(_Row(index, place, self._by_content(naming.table, rows, index), None, why))
             elif name is None or not there[index]:
                 why = f"row {place} of {file.path}: {self._table.content!r} is null: it names no document"
-                found.append(_Row(index, place, key or by_place, None, why))
+                known = key or self._by_content(naming.table, rows, index)
+                found.append(_Row(index, place, known, None, why))
             elif inside:
                 value = self._snapshot.address(file, place, inside)
                 found.append(_Row(index, place, name, value))
@@ -261,12 +264,22 @@ class TableSource:
         keyed = [row for row in found if keys[row.index] is not None]
         fresh = seen.add([bytes.fromhex(document_id(str(keys[row.index]))) for row in keyed])
         late = {row.index for row, new in zip(keyed, fresh, strict=True) if not new}
-        return [self._late(file, row, str(keys[row.index])) if row.index in late else row for row in found]
+        return [
+            self._late(file, row, str(keys[row.index]), rows) if row.index in late else row for row in found
+        ]
 
-    def _late(self, file: DataFile, row: _Row, key: str) -> _Row:
-        name = f"{key}#row-{row.place}-of-{file.path}"
+    def _late(self, file: DataFile, row: _Row, key: str, rows: pa.Table) -> _Row:
         why = f"row {row.place} of {file.path}: another row has its key, {key.rpartition('#')[2]}"
-        return _Row(row.index, row.place, name, None, why)
+        return _Row(row.index, row.place, self._by_content(key, rows, row.index), None, why)
+
+    def _by_content(self, before: str, rows: pa.Table, index: int) -> str:
+        """A name for a row that has none of its own, by what it says: its place would be another each time
+        that its file is written anew. Of rows that say the same the others go by their number besides."""
+        names = [*self._naming.columns, *(field.name for field in self.attributes or ())]
+        said = [repr(rows[name][index].as_py()) for name in dict.fromkeys(names)]
+        name = f"{before}#row-{digest('row', *said)}"
+        self._nameless[name] += 1
+        return name if self._nameless[name] == 1 else f"{name}-{self._nameless[name]}"
 
     def _value(self, rows: pa.Table, row: _Row) -> bytes | None:
         inside = self._table.bytes_column

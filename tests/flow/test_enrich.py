@@ -22,6 +22,9 @@ from pipelines.lake.into import into_of, refuse_into
 from pipelines.lake.staged import discard_dead
 from pipelines.plan import Plan, make_plan
 from pipelines.report import TableCounts
+from pipelines.runner import source_of
+from pipelines.sources.table import TableSource
+from pipelines.sources.table_place import place_of
 from schemas.documents import documents_schema
 from schemas.errors import Interrupted, JobError
 from schemas.ids import digest
@@ -29,6 +32,8 @@ from schemas.job import JobSpec, make_job
 from tests.fixtures.runs import GEMMA3, RunJob
 from workers.sinks.parquet import encode
 from workers.storage.factory import join, open_storage
+from workers.storage.rows import version_of
+from workers.tables import open_table
 
 ROWS = 20
 FORMATS = ["delta", "iceberg", "lance"]
@@ -195,6 +200,8 @@ def enriched(job: JobSpec, check: Callable[[], None] = lambda: None) -> TableCou
 
 def say(job: JobSpec, rows: pa.Table, text: str, run_id: str) -> None:
     """Documents of these rows, as a run leaves them."""
+    inside = job.table.bytes_column if job.table else None
+    versions = [version_of(value) for value in rows[inside].to_pylist()] if inside else ["v1"] * len(rows)
     into = into_of(plan_of(job))
     assert into is not None
     ids, uris = into.naming.ids(rows).to_pylist(), into.naming.uris(rows)
@@ -202,7 +209,7 @@ def say(job: JobSpec, rows: pa.Table, text: str, run_id: str) -> None:
         {
             "document_id": name,
             "uri": uri,
-            "version": "v1",
+            "version": version,
             "status": "ok",
             "answers": 2,
             "owed": 2,
@@ -213,7 +220,7 @@ def say(job: JobSpec, rows: pa.Table, text: str, run_id: str) -> None:
             "run_id": run_id,
             "attributes": {"id": number},
         }
-        for name, uri, number in zip(ids, uris, rows["id"].to_pylist(), strict=True)
+        for name, uri, version, number in zip(ids, uris, versions, rows["id"].to_pylist(), strict=True)
     ]
     table = pa.Table.from_pylist(documents, documents_schema(CARRIED, {"extract": TOTAL}))
     part = join(job.output, "documents", f"part-{digest(run_id)}.parquet")
@@ -310,6 +317,36 @@ def test_a_run_that_dies_before_its_commit_is_made_up_for(lake: Lake) -> None:
     assert enriched(job).added == 3, "new columns are ours, although no row of theirs ever came"
     assert others(lake.read()) == before and answered(lake.read()) == [0, 1, 2]
     assert discard_dead(job.output, job.storage) == 0, "what was staged is in, or removed"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("content", [{"bytes_column": "raw"}, {"uri_column": "uri"}], ids=["bytes", "uri"])
+def test_rows_with_their_answers_beside_them_are_not_new(lake: Lake, content: dict[str, str]) -> None:
+    from deltalake import DeltaTable
+
+    lake.append(lake.rows(range(4)))
+    job = lake.job(**content)
+    say(job, lake.rows(range(3)), "words", "run-1")
+    before = open_table(place_of(job.table, job.storage), job.storage).snapshot()
+    assert before is not None
+    assert enriched(job).added == 3, "and with it, the only file is another"
+    lake.append(lake.rows([4]))
+    table = DeltaTable(lake.table, storage_options=lake.options)
+    table.update({"raw": "X'00FF'"}, predicate="id = 1")
+
+    source = source_of(job)
+    assert isinstance(source, TableSource)
+    assert source.attributes == pa.struct(
+        [each for each in SCHEMA if each.name != content.get("bytes_column")]
+    )
+    source.since = before.version
+    none = pa.array([], pa.string())
+    listed = [row["attributes"]["id"] for rows in source.documents(none) for row in rows.to_pylist()]
+    changed = [1] if "bytes_column" in content else []
+    assert sorted(listed) == [*changed, 3, 4]
+    owed = into_of(plan_of(job)).naming.ids(lake.rows([0]))
+    listed = [row["attributes"]["id"] for rows in source.documents(owed) for row in rows.to_pylist()]
+    assert sorted(listed) == [0, *changed, 3, 4]
 
 
 @pytest.mark.usefixtures("ray_cluster")
