@@ -106,8 +106,10 @@ def parted(rows: pa.Table, by: Sequence[str]) -> Iterator[tuple[dict[str, str | 
 
 def _spelled(values: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(values.type):
-        zone = "" if values.type.tz is None else "Z"
-        return pc.strftime(values, format=f"%Y-%m-%dT%H:%M:%S{zone}")
+        # As the protocol has it: of the two spellings a time without a zone has the plain one alone.
+        return pc.strftime(
+            values, format="%Y-%m-%d %H:%M:%S" if values.type.tz is None else "%Y-%m-%dT%H:%M:%SZ"
+        )
     return values.cast(pa.string())
 
 
