@@ -116,9 +116,8 @@ class TableSource:
 
         Args:
             owed: where `since` is set: ids of documents that files of that version are read for. Files
-                that it had already are not read at all if there are none. In newer ones are rows that have
-                their answers beside them already, since bringing those wrote the files: they are listed if
-                they are owed, too.
+                that it had already are not read at all if there are none. Newer ones that bringing answers
+                to their rows has written are read for rows without answers, and for those that are owed.
         """
         self.duplicates = 0
         self._nameless.clear()
@@ -128,7 +127,7 @@ class TableSource:
             for file, before in self._files(owed):
                 for places, rows in self._batches(file):
                     kept = self._wanted(file, places, rows, seen)
-                    kept = self._due(rows, kept, before, owed)[:left]
+                    kept = self._due(file, rows, kept, before, owed)[:left]
                     if not kept:
                         continue
                     begun = [threads.submit(self._info, row, self._value(rows, row)) for row in kept]
@@ -211,7 +210,12 @@ class TableSource:
         return found
 
     def _due(
-        self, rows: pa.Table, found: list[_Row], before: bool | None, owed: pa.Array | None
+        self,
+        file: DataFile,
+        rows: pa.Table,
+        found: list[_Row],
+        before: bool | None,
+        owed: pa.Array | None,
     ) -> list[_Row]:
         """Of rows that an earlier run has read, those that are owed; all others."""
         if before is None or owed is None or not found:
@@ -221,12 +225,12 @@ class TableSource:
         return [
             row
             for row, name, is_owed in zip(found, ids, due, strict=True)
-            if is_owed or not (before or self._is_answered(rows, row, name))
+            if is_owed or not (before or (file.ours and self._is_answered(rows, row, name)))
         ]
 
     def _is_answered(self, rows: pa.Table, row: _Row, name: str) -> bool:
-        """Whether a row has the answers about its document beside it, as that is: an object may be another by
-        now, which `table.incremental` does not look for, but what is in the table has come with the row."""
+        """Whether a row has the answers about its document beside it. So it has when its owner has changed it
+        since; but not in a file that we have written."""
         if not self._answers or rows[ANSWERED][row.index].as_py() != name:
             return False
         value = self._value(rows, row)

@@ -133,7 +133,7 @@ class Owner:
         if self.kind == "delta":
             from deltalake import DeltaTable
 
-            DeltaTable(self.table, storage_options=self._options).update({"change": "1"}, chosen)
+            DeltaTable(self.table, storage_options=self._options).update({"change": "1"}, predicate=chosen)
         elif self.kind == "lance":
             import lance
 

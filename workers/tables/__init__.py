@@ -29,6 +29,10 @@ OUTPUT = "gemstream.output"
 """Property of a table that is written to: the output whose rows it holds."""
 
 
+STAGED = "gemstream-"
+"""Begins the name of every data file that a run writes."""
+
+
 @dataclass(frozen=True, slots=True)
 class DataFile:
     """One file of a snapshot. Picklable.
@@ -38,12 +42,14 @@ class DataFile:
         rows: in it, those that are deleted left out.
         bytes: its size, as far as that is known.
         detail: what its format needs besides to read it or take it out.
+        ours: whether a run of Gemstream wrote it, and nobody since: by the name that it was staged under.
     """
 
     path: str
     rows: int
     bytes: int = 0
     detail: Any = None
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from workers.storage.factory import join, open_storage
 from workers.storage.stream import open_object
-from workers.tables import DataFile
+from workers.tables import STAGED, DataFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -72,6 +73,7 @@ def files_of(table: Any) -> list[DataFile]:
             -1 if row["num_records"] is None else row["num_records"],
             row["size_bytes"],
             {name.removeprefix("partition."): row[name] for name in parts},
+            row["path"].startswith(STAGED),
         )
         for row in rows.select([*told, *parts]).sort_by("path").to_pylist()
     ]
@@ -86,7 +88,7 @@ def counted(file: DataFile, uri: str, storage: StorageOptions) -> DataFile:
     where = join(uri, unquote(file.path))
     opened = open_storage(where, storage)
     metadata = pq.read_metadata(open_object(opened, opened.info(where), read_ahead=0))
-    return DataFile(file.path, metadata.num_rows, file.bytes, file.detail)
+    return replace(file, rows=metadata.num_rows)
 
 
 def parted(rows: pa.Table, by: Sequence[str]) -> Iterator[tuple[dict[str, str | None], pa.Table]]:

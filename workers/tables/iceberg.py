@@ -17,7 +17,7 @@ from workers.sinks.parquet import encode
 from workers.storage.factory import join, open_storage
 from workers.storage.rows import row_address
 from workers.storage.stream import open_object
-from workers.tables import KEY, DataFile, Staged
+from workers.tables import KEY, STAGED, DataFile, Staged
 from workers.tables.access import pyiceberg_options
 from workers.tables.files import read_file
 from workers.tables.iceberg_errors import errors_as_ours
@@ -303,7 +303,13 @@ def _files(table: Any, place: Place, version: str, where: str | None = None) -> 
     with errors_as_ours(place):
         scan = table.scan(row_filter=filter_of(where, _schema_of(table, version)), snapshot_id=int(version))
         files = [
-            DataFile(task.file.file_path, task.file.record_count, task.file.file_size_in_bytes, task)
+            DataFile(
+                task.file.file_path,
+                task.file.record_count,
+                task.file.file_size_in_bytes,
+                task,
+                task.file.file_path.rpartition("/")[2].startswith(STAGED),
+            )
             for task in scan.plan_files()
         ]
     return sorted(files, key=lambda file: file.path)

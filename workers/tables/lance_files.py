@@ -12,7 +12,7 @@ import pyarrow as pa
 from schemas.errors import AccessDenied, JobError, ObjectMissing, SnapshotGone, StorageUnavailable
 from workers.extras import needs
 from workers.storage.factory import join, open_storage
-from workers.tables import KEY, DataFile
+from workers.tables import KEY, STAGED, DataFile
 from workers.tables.access import object_store_options
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ def files_of(dataset: Any) -> list[DataFile]:
             fragment.count_rows(),
             sum(each.file_size_bytes or 0 for each in fragment.metadata.files),
             json.dumps(fragment.metadata.to_json(), sort_keys=True),
+            all(each.path.startswith(STAGED) for each in fragment.metadata.files),
         )
         for fragment in dataset.get_fragments()
     ]
