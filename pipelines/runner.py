@@ -29,6 +29,7 @@ from pipelines.reckoning import reckon
 from pipelines.report import Counts, FaultCounts, RunReport, TaskCounts, TextLayerCounts
 from pipelines.settle import settle
 from pipelines.sources import open_source
+from pipelines.sources.hidden import hidden_source
 from pipelines.stream import Stream
 from pipelines.verdict import Bottleneck, judge
 from pipelines.versions import versions
@@ -128,7 +129,7 @@ def _run(
 
 def source_of(job: JobSpec) -> Source:
     """The source that a job names."""
-    return open_source(
+    source = open_source(
         job.input,
         job.storage,
         manifest=job.manifest,
@@ -136,6 +137,7 @@ def source_of(job: JobSpec) -> Source:
         exclude=job.exclude,
         limit=job.limit,
     )
+    return hidden_source(source, job.privacy)
 
 
 def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunReport:
@@ -215,6 +217,7 @@ def _report(
         ),
         bottlenecks=held_up,
         reckoning=reckoning,
+        redactions=dict(sorted(tally.redactions.items())),
         history=stream.recorder.history(),
         selection=plan.selection,
         models={lane.pool: f"{lane.model.source}@{lane.model.revision}" for lane in plan.lanes},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -54,6 +56,20 @@ def base_of(fetched: Fetched) -> Row:
         "version": document.version,
         "media_type": fetched.sniffed.media_type if fetched.sniffed else None,
     }
+
+
+def unnamed(row: Row, document: Document) -> Row:
+    """A row whose message does not name a document that goes by another name: neither its address, nor how
+    that is written in a request, nor its file's name."""
+    error = row.get("error")
+    if not document.hidden or not error or not error["message"]:
+        return row
+    path = document.place.split("://", 1)[-1]
+    spelled = {document.place, path, path.partition("/")[2], path.rpartition("/")[2]}
+    spelled |= {quote(name) for name in spelled}
+    names = "|".join(re.escape(name) for name in sorted(spelled - {""}, key=len, reverse=True))
+    message = re.sub(rf"(?<!\w)({names})(?!\w)", document.uri, error["message"])
+    return row | {"error": error | {"message": message}}
 
 
 def settled(status: Status, error: Row) -> Row:
