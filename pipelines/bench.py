@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pipelines.choice import Memory, memory_of_cluster, settle_models
 from pipelines.cluster import cluster, unwrapped
+from pipelines.feed import places_of
 from pipelines.plan import make_plan
 from pipelines.runner import source_of
 from schemas.errors import GemstreamError, JobError
@@ -151,7 +152,7 @@ def _sample(plan: Plan, count: int) -> Sampled:
         else list(range(len(listed)))
     )
     began, size = time.monotonic(), 0
-    for uri, version in zip(taken["uri"].to_pylist(), taken["version"].to_pylist(), strict=True):
+    for uri, version in zip(places_of(taken).to_pylist(), taken["version"].to_pylist(), strict=True):
         try:
             size += len(open_storage(uri, plan.job.storage).read(uri, version=version))
         except GemstreamError:  # what cannot be read is a run's error row, and no rate

@@ -10,13 +10,18 @@ import typer
 from pipelines.flags import (  # noqa: TC001  # typer reads annotations when it runs
     AsJson,
     Audio,
+    BytesColumn,
     Input,
     JobFile,
+    Key,
     Manifest,
     Output,
     Setting,
+    TableOf,
     TaskNames,
+    UriColumn,
     Vision,
+    Where,
     job_of,
     said_of,
     settings_of,
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipelines.doctor import Patient
+    from schemas.job import JobSpec
 
 Address = Annotated[
     str | None,
@@ -43,6 +49,11 @@ def doctor(
     job_file: JobFile = None,
     input_: Input = None,
     manifest: Manifest = None,
+    table_: TableOf = None,
+    uri_column: UriColumn = None,
+    bytes_column: BytesColumn = None,
+    key: Key = None,
+    where: Where = None,
     output: Output = None,
     task: TaskNames = None,
     vision_model: Vision = None,
@@ -88,7 +99,7 @@ def patient_of(
 
     said = said_of(job_file, given, setting)
     lacking: dict[str, Any] = {}
-    if not said & {"input", "manifest"}:
+    if not said & {"input", "manifest", "table"}:
         lacking["input"] = UNNAMED
     if "output" not in said:
         lacking["output"] = UNNAMED
@@ -97,8 +108,18 @@ def patient_of(
     job = job_of(job_file, lacking | given, setting)
     return Patient(
         job=job,
-        sources=() if "input" in lacking else ((job.manifest,) if job.manifest else job.input),
+        sources=() if "input" in lacking else _sources(job),
         output=None if "output" in lacking else job.output,
         has_tasks="tasks" not in lacking,
         address=address,
     )
+
+
+def _sources(job: JobSpec) -> tuple[str, ...]:
+    """What of the store a job reads. An Iceberg table is not named by where it lies: its catalog says."""
+    from schemas.tables import TableFormat
+
+    if job.table:
+        by_catalog = job.table.catalog or job.table.format is TableFormat.ICEBERG
+        return () if by_catalog else (job.table.uri,)
+    return (job.manifest,) if job.manifest else job.input

@@ -20,11 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.incremental import walk
 from pipelines.ledger import Ledger, read_ledger
 from schemas.errors import GemstreamError, ObjectMissing
 from schemas.rows import PartKind, listed_schema
+from workers.originals import Firsts
 from workers.registry import EXPANDERS, resolve
 from workers.sinks.parquet import encode
+from workers.sinks.reading import read_columns
 from workers.sniff import HEAD_BYTES, sniff
 from workers.storage.factory import join, open_storage
 
@@ -73,6 +76,8 @@ class Feed:
         self._ended = False
         self._stopping = False
         self._fault: BaseException | None = None
+        self._firsts = Firsts()
+        self._seeded = threading.Event()
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._walk, name="feed", daemon=True)
         self._thread.start()
@@ -89,6 +94,13 @@ class Feed:
         """Counts so far."""
         with self._news:
             return Listed(self._documents, self._skipped, self._ended)
+
+    async def first(self, digest: str, document_id: str) -> str:
+        """The document that is asked about for all with this content: the first that is met, or that the
+        output holds all answers of."""
+        if not self._seeded.is_set():
+            await asyncio.to_thread(self._seeded.wait)
+        return self._firsts.add(digest, document_id)
 
     def stop(self) -> None:
         """Hand out nothing more; the walk ends at its next chunk."""
@@ -109,17 +121,32 @@ class Feed:
     def _walk(self) -> None:
         try:
             ledger = read_ledger(self._plan)
+            self._seed(ledger)
             with ThreadPoolExecutor(ROUTERS, thread_name_prefix="route") as routers:
-                for documents in self._source.documents():
+                for documents in walk(self._source, ledger):
                     if self._stopping:
                         break
                     self._publish(self._routed(documents, ledger, routers))
         except BaseException as error:  # noqa: BLE001 - kept for `check`, which raises it
             self._fault = error
         finally:
+            self._seeded.set()
             with self._news:
                 self._ended = True
                 self._news.notify_all()
+
+    def _seed(self, ledger: Ledger) -> None:
+        """Documents with all their answers are originals of whatever has their content. With `force` they are
+        asked again, and with them the first of each content that is met."""
+        plan = self._plan
+        if plan.job.duplicates.attach and not plan.selection.force:
+            columns = ["document_id", "version", "document_digest"]
+            for rows in read_columns(plan.output, plan.job.storage, "documents", columns):
+                known = pc.and_(ledger.is_complete(rows), pc.is_valid(rows["document_digest"]))
+                rows = rows.filter(known).select(["document_digest", "document_id"])
+                for digest, document_id in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+                    self._firsts.add(digest, document_id)
+        self._seeded.set()
 
     def _routed(self, documents: pa.Table, ledger: Ledger, routers: ThreadPoolExecutor) -> pa.Table:
         """Mark what is owed and what is not, and name the lane of the rest."""

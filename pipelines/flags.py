@@ -21,6 +21,17 @@ Input = Annotated[
     list[str] | None, typer.Option("--input", "-i", help="Prefix to read: s3://bucket/prefix, or a path.")
 ]
 Manifest = Annotated[str | None, typer.Option(help="Instead: a txt, csv, jsonl or parquet of URIs.")]
+TableOf = Annotated[
+    str | None, typer.Option("--table", help="Or a table, whose rows they are: s3://lake/documents, a path.")
+]
+UriColumn = Annotated[
+    str | None, typer.Option("--uri-column", help="Of a table: the column that says where each document is.")
+]
+BytesColumn = Annotated[
+    str | None, typer.Option("--bytes-column", help="Instead: the column that holds the documents.")
+]
+Key = Annotated[list[str] | None, typer.Option("--key", help="A column that its rows are known by.")]
+Where = Annotated[str | None, typer.Option("--where", help="Of its rows, those with: year >= 2024.")]
 Output = Annotated[str | None, typer.Option("--output", "-o", help="Where records/, errors/ and _runs/ go.")]
 TaskNames = Annotated[
     list[str] | None,
@@ -71,6 +82,11 @@ OutputOf = Annotated[str, typer.Argument(help="The output of a job.", show_defau
 FLAGS = {
     "input_": "input",
     "manifest": "manifest",
+    "table_": "table.uri",
+    "uri_column": "table.uri_column",
+    "bytes_column": "table.bytes_column",
+    "key": "table.key",
+    "where": "table.filter",
     "output": "output",
     "vision_model": "models.vision",
     "audio_model": "models.audio",

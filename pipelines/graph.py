@@ -22,6 +22,7 @@ from ray.data.datasource import Datasource, ReadTask
 
 from pipelines.cluster import cores, exporting
 from pipelines.feed import read_chunk
+from pipelines.originals import OriginalsHandle
 from pipelines.whole import read_wholes, wholes_schema
 from schemas.rows import owing_schema
 from workers.expander import Expand
@@ -211,6 +212,7 @@ def _branch(
             "tasks_by_kind": lane.tasks_by_kind,
             "meter": replace(meter, lane=lane.pool),
             "journal": journal,
+            "originals": OriginalsHandle(feed) if job.duplicates.attach else None,
         },
     )
     return _infer(parts, plan, lane, lane.asks, meter, journal, sizing)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.holdings import Standing, read_standing
-from pipelines.runs import WHOLE, apart, counted, names_of, one_by_one
+from pipelines.runs import WHOLE, apart, counted, ids_of, names_of, one_by_one
 from schemas.documents import NO_WHOLES
 from schemas.fingerprint import changes
 from schemas.rows import KEPT
@@ -79,6 +79,15 @@ class Ledger:
         # What is left is there in another version only.
         found = pc.case_when(conditions, *values, pa.scalar(Reason.VERSION.value))
         return _whole(found) if len(documents) else NONE
+
+    def is_complete(self, documents: pa.Table) -> pa.Array:
+        """True where the output holds every answer."""
+        return _among(names_of(documents), self.complete)
+
+    def owing(self) -> pa.Array:
+        """Ids of the documents that are known to owe something: failed, unfinished, or asked otherwise."""
+        names = pa.chunked_array([self.faulty, self.begun, self.stale], pa.string())
+        return _whole(ids_of(names).unique())
 
     def needed(self, documents: pa.Table) -> pa.Array:
         """True where what a document owes is asked about its parts."""

@@ -11,14 +11,19 @@ import typer
 from pipelines.flags import (  # noqa: TC001  # typer reads annotations when it runs
     AsJson,
     Audio,
+    BytesColumn,
     Fields,
     Input,
     JobFile,
+    Key,
     Manifest,
     Schema,
     Setting,
+    TableOf,
     TaskNames,
+    UriColumn,
     Vision,
+    Where,
     job_of,
     said_of,
     settings_of,
@@ -38,6 +43,11 @@ def bench(
     job_file: JobFile = None,
     input_: Input = None,
     manifest: Manifest = None,
+    table_: TableOf = None,
+    uri_column: UriColumn = None,
+    bytes_column: BytesColumn = None,
+    key: Key = None,
+    where: Where = None,
     task: TaskNames = None,
     schema: Schema = None,
     field: Fields = None,
@@ -82,7 +92,7 @@ def bench(
 def _missing(said: set[str]) -> dict[str, Any]:
     """What a job needs and nothing names, for a job that is not to be run."""
     lacking: dict[str, Any] = {}
-    if not said & {"input", "manifest"}:
+    if not said & {"input", "manifest", "table"}:
         lacking["input"] = None
     if "output" not in said:
         lacking["output"] = PLACEHOLDER

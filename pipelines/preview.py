@@ -15,6 +15,7 @@ from pipelines.choice import memory_at_hand, settle_models
 from pipelines.expectation import prompt_tokens as tokens_of_prompt
 from pipelines.expectation import read_seen
 from pipelines.feed import in_scope, places_of
+from pipelines.incremental import resume, walk
 from pipelines.ledger import Ledger, read_ledger
 from pipelines.occupancy import refuse_foreign_output
 from pipelines.plan import Lane, Plan, make_plan
@@ -125,7 +126,9 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
     job = chosen.job
     plan = make_plan(job, source.attributes, job.engine.gpus or 0.0, selection)
     refuse_foreign_output(plan)
-    reasons, skipped, sample = _walk(plan, read_ledger(plan), source.documents())
+    resume(plan, source)
+    ledger = read_ledger(plan)
+    reasons, skipped, sample = _walk(plan, ledger, walk(source, ledger))
     listed = reasons.total()
     media = _media(plan, sample)
     due = listed - skipped

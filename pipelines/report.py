@@ -105,6 +105,7 @@ class RunReport(BaseModel):
     started: datetime
     seconds: float
     counts: Counts
+    duplicates: int = Field(0, description="Of those, documents that have the answers of another one.")
     media: dict[str, int] = Field(default_factory=dict)
     tasks: dict[str, TaskCounts] = Field(default_factory=dict)
     text_layer: dict[str, TextLayerCounts] = Field(default_factory=dict)
@@ -177,6 +178,10 @@ class RunReport(BaseModel):
             )
         )
         tables: list[RenderableType] = [counts]
+        if self.duplicates:
+            tables.append(
+                f"{self.duplicates} of them have the same content as others, and their answers: asked once"
+            )
         if self.tasks:
             names = ("task", "answers", "invalid", "tokens in", "cached", "tokens out", "s each")
             tasks = Table(*names, title="answers")

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 import yaml
 from rich.console import Console
 
+from pipelines.attach import attach
 from pipelines.choice import memory_of_cluster, settle_models
 from pipelines.cluster import cluster, here, refuse_port, unwrapped
 from pipelines.expectation import read_seen
 from pipelines.feed import read_list
+from pipelines.incremental import NAME as SOURCE
+from pipelines.incremental import resume
 from pipelines.interrupt import interrupted_anywhere
 from pipelines.lake.enrich import enrich
-from pipelines.lake.into import refuse_into
+from pipelines.lake.into import added_columns, refuse_into
 from pipelines.lake.sync import bring_up
 from pipelines.lake.tables import refuse_foreign_tables
 from pipelines.lease import Lease
@@ -133,6 +136,8 @@ def source_of(job: JobSpec) -> Source:
         job.input,
         job.storage,
         manifest=job.manifest,
+        table=job.table,
+        added=added_columns(job),
         include=job.include,
         exclude=job.exclude,
         limit=job.limit,
@@ -152,6 +157,9 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     # Before there are records of this run's own, which would be no expectation.
     seen = read_seen(plan) if plan.job.rates else {}
     _write(plan, "job.yaml", yaml.safe_dump(plan.job.public(), sort_keys=False))
+    pinned = resume(plan, source)
+    if pinned is not None:
+        _write(plan, SOURCE, json.dumps(pinned, indent=2))
     feed = ray.remote(**here(), max_concurrency=8)(Feed).remote(plan, source)
     meter = ray.remote(**here())(MeterActor).remote()
     journal = ray.remote(**here())(JournalActor).remote()
@@ -165,6 +173,7 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
         groups = due(plan, listed) if stream.stopped is None else {}
         if groups:
             stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
+        duplicates = attach(plan) if stream.stopped is None else 0
         found = settle(plan, listed)
         tables = bring_up(plan, listed, lease.check) | enrich(plan, lease.check)
         seconds = time.monotonic() - began
@@ -172,7 +181,7 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     held_up = judge(times, stream.timelines, sizing.expand_workers, sizing.engine_replicas[1])
     reckoning = reckon(plan, stream.tally, times, stream.record_bytes, seen)
     report = _report(plan, stream, found, started, seconds, held_up, reckoning)
-    report = report.model_copy(update={"tables": tables})
+    report = report.model_copy(update={"tables": tables, "duplicates": duplicates})
     _write(plan, "report.json", report.model_dump_json(indent=2))
     # Last: a run with counts is a run that ended.
     _write(plan, "counts.json", json.dumps(report.counts.model_dump(), indent=2))

@@ -178,6 +178,9 @@ def _elsewhere(job: JobSpec, folder: Path) -> tuple[dict[str, Any], list[str], l
     values, paths, flags = job.plain(), [], []
     values["input"] = [normalise(uri) for uri in job.input]
     values["output"] = normalise(job.output)
+    if job.table and not job.table.catalog:
+        values["table"]["uri"] = normalise(job.table.uri)
+        paths += [uri for uri in (values["table"]["uri"],) if scheme(uri) == "file"]
     paths += [uri for uri in (*values["input"], values["output"]) if scheme(uri) == "file"]
     if job.manifest and scheme(job.manifest) == "file":
         source = Path(normalise(job.manifest).removeprefix("file://"))

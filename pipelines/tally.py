@@ -76,7 +76,7 @@ class Tally:
     def failed_share(self, skipped: int) -> float:
         """Of the documents so far, those with nothing to show. What earlier runs have done counts: what
         is broken is met by every run, and would be most of what a rerun has to do."""
-        known = self.done - self.counts["filtered"] + skipped
+        known = self.done - self.counts["filtered"] - self.counts["duplicate"] + skipped
         return self.counts["failed"] / known if known else 0.0
 
     def _close(self, document_id: str, pending: Pending) -> None:
@@ -86,9 +86,11 @@ class Tally:
 
 
 def outcome(settled: Counter[str]) -> str:
-    """ok, partial, failed or filtered: what a document is when everything it owed is settled."""
+    """ok, partial, failed, filtered or duplicate: what a document is when all that it owed is settled."""
     if settled[Status.FILTERED]:
         return "filtered"
+    if settled[Status.DUPLICATE]:
+        return "duplicate"
     good = settled[Status.RECORD] + settled[Status.KEPT]
     if not settled[Status.ERROR]:
         return "ok"

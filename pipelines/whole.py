@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 GROUP = 500
 """Documents a read task: of a hundred parts each, with three sentences a part, some 25 MB."""
-FACTS = (*IDENTITY.names, "media_type", "parts_total", "part_kind", "document_metadata")
+FACTS = (*IDENTITY.names, "media_type", "document_digest", "parts_total", "part_kind", "document_metadata")
 COLUMNS = (*FACTS, "part_index", "fingerprint", "text", "answered_at")
 
 

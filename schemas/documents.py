@@ -74,6 +74,7 @@ DOCUMENT_ROWS = pa.schema(
     [
         *IDENTITY,
         pa.field("media_type", pa.string()),
+        pa.field("document_digest", pa.string()),
         pa.field("status", pa.string(), nullable=False),
         pa.field("part_kind", pa.string()),
         pa.field("parts_total", pa.int32()),

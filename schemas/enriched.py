@@ -31,6 +31,7 @@ there (null where the document never opened: nobody knows how many it would have
 what that took. All null, and all answers with them, where nothing is known of the row's document."""
 
 DOCUMENT = f"{OURS}document_id"
+VERSION = f"{OURS}version"
 
 
 @dataclass(frozen=True, slots=True)

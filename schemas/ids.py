@@ -23,6 +23,11 @@ def digest(*fields: str | bytes) -> str:
     return state.hexdigest()
 
 
+def content_state() -> Any:
+    """For the hash of a document's bytes, piece by piece: 640 MB/s of a core."""
+    return hashlib.blake2b(digest_size=ID_BYTES)
+
+
 def document_id(uri: str) -> str:
     """The identity of a document: its URI. Its `version` says which state of it."""
     return digest("document", uri)

@@ -67,6 +67,8 @@ class Status(StrEnum):
     """A failure, to be written to `errors/`."""
     FILTERED = "filtered"
     """A document nothing in the job asks about: counted, never an error."""
+    DUPLICATE = "duplicate"
+    """A document with the content of another, whose answers it is given once they are written."""
 
 
 IDENTITY = pa.schema(
@@ -98,6 +100,7 @@ the document as a whole."""
 PART_FACTS = pa.schema(
     [
         pa.field("media_type", pa.string()),
+        pa.field("document_digest", pa.string()),
         pa.field("part_index", pa.int32()),
         pa.field("parts_total", pa.int32()),
         pa.field("part_kind", pa.string()),
@@ -110,7 +113,8 @@ PART_FACTS = pa.schema(
         pa.field("end_seconds", pa.float64()),
     ]
 )
-"""`part_index` counts from 0, and is null where a row is about the document as a whole.
+"""`document_digest` is of the document's bytes, null where nobody fetched them. `part_index` counts
+from 0, and is null where a row is about the document as a whole.
 `shown` is how the part was put before the model: image, text or audio; null where it never was.
 `width` and `height` are points for a page and pixels for an image, as the document has them (before
 scaling to the model); `rotation` is the clockwise turn in degrees that was applied; `tiles` is how many tiles

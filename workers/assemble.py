@@ -38,6 +38,7 @@ RECORD_COLUMNS = (
     "uri",
     "version",
     "media_type",
+    "document_digest",
     "part_index",
     "parts_total",
     "part_kind",
@@ -58,6 +59,7 @@ ERROR_COLUMNS = (
     "uri",
     "version",
     "media_type",
+    "document_digest",
     "part_index",
     "parts_total",
     "part_kind",
@@ -69,7 +71,7 @@ ERROR_COLUMNS = (
 )
 """What `assemble` reads of `errors/`, and `attributes` where there are any."""
 
-FACTS = ("uri", "version", "media_type", "part_kind", "parts_total", "document_metadata")
+FACTS = ("uri", "version", "media_type", "document_digest", "part_kind", "parts_total", "document_metadata")
 """True of the whole document, and said by each of its rows or by none. Only records have the last."""
 
 _NEEDED = (

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from schemas.storage import StorageOptions
     from workers.journal import Journal
     from workers.meter import Meter
+    from workers.originals import Originals
     from workers.sniff import Sniffed
 
 TABLE_BYTES = 1024 * 1024
@@ -96,6 +97,7 @@ class Expand:
             kind is filtered, and not even fetched.
         meter: where counts go while the run is under way; one count per document.
         journal: what is in hand, for the worker that comes after this one.
+        originals: which of several documents with the same content is asked about; all are if not given.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Expand:
         tasks_by_kind: Mapping[str, Sequence[str]],
         meter: Meter | None = None,
         journal: Journal | None = None,
+        originals: Originals | None = None,
     ) -> None:
         self._storage = storage
         self._options = options
@@ -113,6 +116,7 @@ class Expand:
         self._tasks = {kind: tuple(names) for kind, names in tasks_by_kind.items() if names}
         self._meter = meter
         self._journal = journal
+        self._originals = originals
         self._guard: Guard | None = None
         self._fetcher: Fetcher | None = None
         self._clock = Clock()
@@ -199,6 +203,9 @@ class Expand:
         if fetched.sniffed is None or fetched.sniffed.expander is None or fetched.folder is None:
             yield base | settled(Status.FILTERED, reason_of(fetched))
             return
+        if self._is_duplicate(fetched):
+            yield base | {"status": Status.DUPLICATE, "expected": 1, "settled": 1}
+            return
         names = self._asked(fetched.sniffed)
         work = Work(fetched.document, fetched.sniffed.expander, fetched.folder, names, self._limits)
         parts = self._parts(work)
@@ -220,6 +227,14 @@ class Expand:
                 yield from part_rows(base, part, work)
         except GemstreamError as fault:
             yield from rest_rows(base, seen, work, fault)
+
+    def _is_duplicate(self, fetched: Fetched) -> bool:
+        """Whether another document with the same bytes is asked about, or was. One that has some answers is
+        asked for the rest, and counts as the original of those that come after it."""
+        document = fetched.document
+        if self._originals is None or fetched.digest is None:
+            return False
+        return not self._originals.is_original(fetched.digest, document.document_id) and not document.kept
 
     def _parts(self, work: Work) -> Iterator[Any]:
         """What it is when opened, then each part. A part that takes the parser down is that part alone.

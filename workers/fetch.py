@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from schemas.errors import GemstreamError, LimitExceeded, StorageUnavailable
+from schemas.ids import content_state
 from workers.scratch import Scratch
 from workers.sniff import HEAD_BYTES, Sniffed, sniff
 from workers.storage.factory import look_up, open_storage
@@ -60,13 +62,14 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A document as it came: sniffed, with its bytes in `folder` if somebody wants them, or with the
-    fault that it came to."""
+    """A document as it came: sniffed, with its bytes in `folder` if somebody wants them and `digest` of them,
+    or with the fault that it came to."""
 
     document: Document
     sniffed: Sniffed | None = None
     folder: Path | None = None
     fault: GemstreamError | None = None
+    digest: str | None = None
 
 
 def documents_of(table: pa.Table) -> Iterator[Document]:
@@ -151,7 +154,8 @@ class Fetcher:
         sniffed = sniff(first[:HEAD_BYTES], document.place)
         if not self._wanted(sniffed):
             return Fetched(document, sniffed)
-        return Fetched(document, sniffed, self._written(first, pieces))
+        state = content_state()
+        return Fetched(document, sniffed, self._written(first, pieces, state), digest=state.hexdigest())
 
     def _pieces(self, document: Document) -> Iterator[bytes]:
         storage = open_storage(document.place, self._storage)
@@ -165,13 +169,13 @@ class Fetcher:
             at += len(piece)
             yield piece
 
-    def _written(self, first: bytes, rest: Iterator[bytes]) -> Path:
+    def _written(self, first: bytes, rest: Iterator[bytes], state: Any) -> Path:
         try:
             folder = self._scratch.folder()
             try:
                 with (folder / DOCUMENT).open("wb", buffering=0) as file:
-                    file.write(first)
-                    for piece in rest:
+                    for piece in chain((first,), rest):
+                        state.update(piece)
                         file.write(piece)
             except BaseException:
                 self._scratch.release(folder)

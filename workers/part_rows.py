@@ -55,6 +55,7 @@ def base_of(fetched: Fetched) -> Row:
         "uri": document.uri,
         "version": document.version,
         "media_type": fetched.sniffed.media_type if fetched.sniffed else None,
+        "document_digest": fetched.digest,
     }
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 LOOPBACK = "127.0.0.1"
 REGION = "us-east-1"
@@ -135,7 +135,11 @@ class ObjectStore:
 
 @contextmanager
 def object_store(
-    data_dir: Path | None = None, *, bucket: str = "lake", deadline_s: float = START_DEADLINE_S
+    data_dir: Path | None = None,
+    *,
+    bucket: str = "lake",
+    deadline_s: float = START_DEADLINE_S,
+    options: Sequence[str] = (),
 ) -> Iterator[ObjectStore]:
     """Starts an S3 server on free loopback ports and stops it on the way out.
 
@@ -147,6 +151,7 @@ def object_store(
             temporary folder that is removed at the end.
         bucket: A bucket to create.
         deadline_s: Seconds within which a signed listing of the bucket must work.
+        options: More of `weed mini`'s, which go before those given here.
 
     Yields:
         The running store.
@@ -162,7 +167,7 @@ def object_store(
             cleanup.callback(shutil.rmtree, data_dir)
         for attempt in range(START_ATTEMPTS):
             try:
-                store = cleanup.enter_context(_serving(binary, data_dir, bucket, deadline_s))
+                store = cleanup.enter_context(_serving(binary, data_dir, bucket, deadline_s, options))
                 break
             except _PortTaken:
                 if attempt + 1 == START_ATTEMPTS:
@@ -222,7 +227,9 @@ def _pick_ports() -> dict[str, int]:
 
 
 @contextmanager
-def _serving(binary: Path, data_dir: Path, bucket: str, deadline_s: float) -> Iterator[ObjectStore]:
+def _serving(
+    binary: Path, data_dir: Path, bucket: str, deadline_s: float, options: Sequence[str]
+) -> Iterator[ObjectStore]:
     ports = _pick_ports()
     access_key, secret_key = secrets.token_hex(10).upper(), secrets.token_urlsafe(30)
     arguments = [
@@ -241,6 +248,7 @@ def _serving(binary: Path, data_dir: Path, bucket: str, deadline_s: float) -> It
         f"-filer.localSocket={data_dir / 'filer.sock'}",
         f"-s3.localSocket={data_dir / 's3.sock'}",
         *(f"-{name}={port}" for name, port in ports.items()),
+        *options,
     ]
     environment = {
         "PATH": os.defpath,

@@ -77,6 +77,8 @@ def refuse_what_pods_cannot(job: JobSpec, target: str) -> None:
         JobError: the job has one of them.
     """
     sources = {"input": job.input, "manifest": (job.manifest or (),), "output": (job.output,)}
+    if job.table and not job.table.catalog:
+        sources["table.uri"] = (job.table.uri,)
     for key, uris in sources.items():
         for uri in uris:
             if isinstance(uri, str) and scheme(normalise(uri)) == "file":

@@ -111,7 +111,7 @@ def job_text(job: JobSpec) -> str:
     """A job as a file that `load_job` reads again. It has no secrets (`refuse_what_pods_cannot`)."""
     values = job.model_dump(mode="json", exclude_defaults=True, exclude={"tasks"})
     tasks = job.public()["tasks"]
-    first = {key: values.pop(key) for key in ("input", "manifest", "output") if key in values}
+    first = {key: values.pop(key) for key in ("input", "manifest", "table", "output") if key in values}
     text: str = yaml.dump(
         first | {"tasks": tasks} | values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
     )

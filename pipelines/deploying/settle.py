@@ -56,9 +56,11 @@ def settle(job: JobSpec, gpu: Gpu | None) -> JobSpec:
         }
     )
     # What a run would refuse when its cluster has come up. A folder is in the pods, passwords are in the
-    # cluster's Secret, and a manifest's columns are in the store: those it has to look at itself.
-    if settled.manifest is None and not any(
-        Path(source).is_absolute() for source in models_of(settled).values()
+    # cluster's Secret, and columns of a manifest or table are in the store: those it has to look at itself.
+    if (
+        settled.manifest is None
+        and settled.table is None
+        and not any(Path(source).is_absolute() for source in models_of(settled).values())
     ):
         open_here = settled.expand.model_copy(update={"passwords_env": None})
         make_plan(settled.model_copy(update={"expand": open_here}), None, gpus)

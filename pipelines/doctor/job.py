@@ -69,8 +69,8 @@ def _tables(plan: Plan) -> Findings:
         where = tables[0].place.uri.removesuffix(tables[0].name)
         yield ok("tables", f"{len(tables)} in {where}, there or to be made; nobody else's are there")
     except JobError as error:
-        told, _, todo = error.message.partition(": ")
-        yield failed("tables", told, todo or "correct sink")
+        told, _, todo = error.message.rpartition(": ")
+        yield failed("tables", told or error.message, todo if told else "correct sink")
     except (TerminalError, TransientError) as error:
         yield failed("tables", error.message, "see storage, and whether the catalog is up")
 

@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from pipelines.holdings import numbered
 from pipelines.lake.committing import Change
 from pipelines.lake.portions import of_parts, of_rest
-from pipelines.lake.shapes import evolved
 from schemas.shard import Shard
 from workers.sinks.reading import FILES_AT_ONCE, read_parts
+from workers.tables.shapes import evolved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from pipelines.lake.shapes import evolved
 from pipelines.lake.tables import refuse_foreign
 from pipelines.occupancy import impatient
 from pipelines.sources.row_names import row_naming
@@ -18,11 +17,14 @@ from schemas.errors import JobError, ObjectMissing
 from schemas.tables import Place, TableFormat
 from workers.storage.factory import has_scheme, join, normalise, open_storage
 from workers.tables import OUTPUT, open_table
+from workers.tables.shapes import evolved
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan
     from pipelines.sources.row_names import RowNaming
     from schemas.enriched import AnswerColumn
+    from schemas.job import JobSpec
+    from schemas.storage import StorageOptions
     from workers.tables import Snapshot
 
 SAME = "same"
@@ -185,7 +187,7 @@ def _refuse_clash(plan: Plan, into: Into, there: Snapshot) -> None:
     met = [name for name in there.schema.names if name.lower() in wanted]
     if not met:
         return
-    ours = _marked(plan, into.target)
+    ours = _marked(plan.output, plan.job.storage, into.target)
     foreign = [name for name in met if name not in ours]
     if foreign:
         raise JobError(
@@ -202,17 +204,19 @@ def mark(plan: Plan, into: Into) -> None:
     open_storage(uri, plan.job.storage).publish(uri, json.dumps(said).encode())
 
 
-def _marked(plan: Plan, place: Place) -> set[str]:
-    """The columns that runs of this output have added to a table."""
-    storage, found = open_storage(plan.output, plan.job.storage), set()
+def added_columns(job: JobSpec) -> frozenset[str]:
+    """The columns that runs of a job's output have added to the table that it reads."""
+    if job.table is None:
+        return frozenset()
+    place = place_of(job.table, job.storage)
+    return _marked(normalise(job.output), job.storage, place)
+
+
+def _marked(output: str, options: StorageOptions, place: Place) -> frozenset[str]:
+    storage, runs = open_storage(output, options), join(output, "_runs", "")
     try:
-        marks = [
-            info.uri for info in storage.list(join(plan.output, "_runs", "")) if info.uri.endswith(f"/{MARK}")
-        ]
+        marks = [info.uri for info in storage.list(runs) if info.uri.endswith(f"/{MARK}")]
     except ObjectMissing:
-        return set()
-    for uri in marks:
-        said = json.loads(storage.read(uri))
-        if said["table"] == place.uri:
-            found.update(said["columns"])
-    return found
+        return frozenset()
+    said = [json.loads(storage.read(uri)) for uri in marks]
+    return frozenset(name for one in said if one["table"] == place.uri for name in one["columns"])

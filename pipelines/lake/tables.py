@@ -105,7 +105,7 @@ def refuse_foreign_tables(plan: Plan) -> None:
         JobError: one of them is not this output's, or has other types; the format's library is not installed.
         GemstreamError: the store or the catalog does not answer.
     """
-    from pipelines.lake.shapes import evolved
+    from workers.tables.shapes import evolved
 
     for table in tables_of(plan):
         there = open_table(table.place, impatient(plan.job.storage)).snapshot()

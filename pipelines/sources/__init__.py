@@ -8,15 +8,17 @@ from schemas.errors import JobError
 from workers.registry import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     import pyarrow as pa
 
+    from schemas.tables import TableOptions
     from workers.storage import StorageOptions
 
 SOURCES = {
     "prefix": "pipelines.sources.prefix:PrefixSource",
     "manifest": "pipelines.sources.manifest:ManifestSource",
+    "table": "pipelines.sources.table:TableSource",
 }
 
 ROWS = 1000
@@ -27,7 +29,8 @@ class Source(Protocol):
     """One kind of list of documents."""
 
     attributes: pa.DataType | None
-    """The type of a manifest's own columns, known before the first document; None if there are none."""
+    """The type of a manifest's or table's own columns, known before the first document; None if there are
+    none."""
 
     duplicates: int
     """Documents named more than once and left out so far."""
@@ -58,29 +61,41 @@ def open_source(
     storage_options: StorageOptions,
     *,
     manifest: str | None = None,
+    table: TableOptions | None = None,
+    added: Collection[str] = (),
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     limit: int | None = None,
     rows: int = ROWS,
 ) -> Source:
-    """The source of a job, whose `input` and `manifest` decide its kind.
+    """The source of a job, whose `input`, `manifest` or `table` decides its kind.
 
     Args:
-        input: prefixes to list; none where there is a manifest.
+        input: prefixes to list; none where there is a manifest or a table.
         storage_options: how to reach object stores.
         manifest: a txt, csv, jsonl or parquet that names the documents.
+        table: whose rows are the documents.
+        added: columns of it that are answers of this output: no document carries those along.
         include: only paths that match one of these globs, written as in a .gitignore.
         exclude: not the paths that match one of these.
         limit: stop after this many documents.
         rows: documents per table.
 
     Raises:
-        JobError: neither or both of input and manifest, a glob that can match nothing, inputs that overlap.
+        JobError: none or several of input, manifest and table, a glob that can match nothing, inputs
+            that overlap.
     """
-    if bool(input) == bool(manifest):
-        raise JobError("a job reads either input or manifest, and one of them", key="input")
-    kind = "manifest" if manifest else "prefix"
+    if sum(map(bool, (input, manifest, table))) != 1:
+        raise JobError("a job reads input, manifest or table, and one of them", key="input")
+    kind = "table" if table else "manifest" if manifest else "prefix"
+    own = {"added": added} if table else {}
     source: Source = resolve(SOURCES, kind, "source")(
-        manifest or input, storage_options, include=include, exclude=exclude, limit=limit, rows=rows
+        table or manifest or input,
+        storage_options,
+        include=include,
+        exclude=exclude,
+        limit=limit,
+        rows=rows,
+        **own,
     )
     return source

@@ -19,15 +19,21 @@ from PIL import Image
 from deploy.demo.objectstore import ObjectStore
 from pipelines.lake.enrich import enrich
 from pipelines.lake.into import into_of, refuse_into
+from pipelines.lake.staged import discard_dead
 from pipelines.plan import Plan, make_plan
 from pipelines.report import TableCounts
+from pipelines.runner import source_of
+from pipelines.sources.table import TableSource
+from pipelines.sources.table_place import place_of
 from schemas.documents import documents_schema
-from schemas.errors import JobError
+from schemas.errors import Interrupted, JobError
 from schemas.ids import digest
 from schemas.job import JobSpec, make_job
 from tests.fixtures.runs import GEMMA3, RunJob
 from workers.sinks.parquet import encode
 from workers.storage.factory import join, open_storage
+from workers.storage.rows import version_of
+from workers.tables import open_table
 
 ROWS = 20
 FORMATS = ["delta", "iceberg", "lance"]
@@ -194,6 +200,8 @@ def enriched(job: JobSpec, check: Callable[[], None] = lambda: None) -> TableCou
 
 def say(job: JobSpec, rows: pa.Table, text: str, run_id: str) -> None:
     """Documents of these rows, as a run leaves them."""
+    inside = job.table.bytes_column if job.table else None
+    versions = [version_of(value) for value in rows[inside].to_pylist()] if inside else ["v1"] * len(rows)
     into = into_of(plan_of(job))
     assert into is not None
     ids, uris = into.naming.ids(rows).to_pylist(), into.naming.uris(rows)
@@ -201,7 +209,7 @@ def say(job: JobSpec, rows: pa.Table, text: str, run_id: str) -> None:
         {
             "document_id": name,
             "uri": uri,
-            "version": "v1",
+            "version": version,
             "status": "ok",
             "answers": 2,
             "owed": 2,
@@ -212,7 +220,7 @@ def say(job: JobSpec, rows: pa.Table, text: str, run_id: str) -> None:
             "run_id": run_id,
             "attributes": {"id": number},
         }
-        for name, uri, number in zip(ids, uris, rows["id"].to_pylist(), strict=True)
+        for name, uri, version, number in zip(ids, uris, versions, rows["id"].to_pylist(), strict=True)
     ]
     table = pa.Table.from_pylist(documents, documents_schema(CARRIED, {"extract": TOTAL}))
     part = join(job.output, "documents", f"part-{digest(run_id)}.parquet")
@@ -250,8 +258,13 @@ def test_a_run_brings_its_answers_back_and_the_next_has_nothing_to_do(lake: Lake
         ("None", "None"),
     ]
     assert answered(lake.read()) == [0, 1, 2]
-    again = next(iter(run_job(lake.job()).tables.values()))
-    assert again.version == first.version, "what failed has failed once more, which is no news"
+    lake.append(lake.rows([4]))
+    report = run_job(lake.job())
+    assert report.counts.unaccounted == 0
+    assert (report.counts.ok, report.counts.skipped) == (1, 0), "rows with their answers are passed over"
+    again = next(iter(report.tables.values()))
+    assert (again.added, again.removed) == (1, 1), "what failed has failed once more, which is no news"
+    assert answered(lake.read()) == [0, 1, 2, 4]
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -284,6 +297,79 @@ def test_the_table_itself(lake: Lake) -> None:
     assert answered(rows) == list(range(ROWS))
     texts = rows["caption_text"].to_pylist()
     assert texts[12] == "other words" and set(texts[:12] + texts[13:-1]) == {"words"}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("lake", FORMATS, indirect=True)
+def test_a_run_that_dies_before_its_commit_is_made_up_for(lake: Lake) -> None:
+    lake.append(lake.rows(range(3)))
+    before, job = others(lake.read()), lake.job()
+    say(job, lake.rows(range(3)), "words", "run-1")
+
+    def dies() -> None:
+        raise Interrupted("in the middle of it")
+
+    with pytest.raises(Interrupted):
+        enriched(job, dies)
+    assert others(lake.read()) == before and answered(lake.read()) == []
+    marks = [info.uri for info in open_storage(job.output, job.storage).list(join(job.output, "_runs", ""))]
+    assert [uri for uri in marks if "/staged-" in uri]
+    assert enriched(job).added == 3, "new columns are ours, although no row of theirs ever came"
+    assert others(lake.read()) == before and answered(lake.read()) == [0, 1, 2]
+    assert discard_dead(job.output, job.storage) == 0, "what was staged is in, or removed"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("content", [{"bytes_column": "raw"}, {"uri_column": "uri"}], ids=["bytes", "uri"])
+def test_rows_with_their_answers_beside_them_are_not_new(lake: Lake, content: dict[str, str]) -> None:
+    from deltalake import DeltaTable
+
+    lake.append(lake.rows(range(4)))
+    job = lake.job(**content)
+    say(job, lake.rows(range(3)), "words", "run-1")
+    before = open_table(place_of(job.table, job.storage), job.storage).snapshot()
+    assert before is not None
+    assert enriched(job).added == 3, "and with it, the only file is another"
+    lake.append(lake.rows([4]))
+    table = DeltaTable(lake.table, storage_options=lake.options)
+    table.update({"raw": "X'00FF'"}, predicate="id = 1")
+
+    source = source_of(job)
+    assert isinstance(source, TableSource)
+    assert source.attributes == pa.struct(
+        [each for each in SCHEMA if each.name != content.get("bytes_column")]
+    )
+    source.since = before.version
+    none = pa.array([], pa.string())
+    listed = [row["attributes"]["id"] for rows in source.documents(none) for row in rows.to_pylist()]
+    changed = [1] if "bytes_column" in content else []
+    assert sorted(listed) == [*changed, 3, 4]
+    owed = into_of(plan_of(job)).naming.ids(lake.rows([0]))
+    listed = [row["attributes"]["id"] for rows in source.documents(owed) for row in rows.to_pylist()]
+    assert sorted(listed) == [0, *changed, 3, 4]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_table_in_partitions_stays_in_them(lake: Lake) -> None:
+    from deltalake import DeltaTable, write_deltalake
+
+    rows = lake.rows([0, 1, 2, 3])
+    rows = rows.append_column("kind", pa.array(["a b/c=é", None, "", "x"]))
+    rows = rows.append_column("is", pa.array([True, False, None, True]))
+    by = ["day", "local", "price", "kind", "is"]
+    write_deltalake(lake.table, rows, partition_by=by, storage_options=lake.options)
+    before, job = lake.read(), lake.job()
+    say(job, rows, "words", "run-1")
+    assert enriched(job).added == 4
+    after = lake.read()
+    assert after.select(before.column_names).to_pylist() == before.to_pylist()
+    assert answered(after) == [0, 1, 2, 3]
+    table = DeltaTable(lake.table, storage_options=lake.options)
+    for name in by:
+        value = before[name][3].as_py()
+        found = table.to_pyarrow_table(filters=[(name, "=", value)])[name].to_pylist()
+        assert len(found) == before[name].to_pylist().count(value), "readers find them by their partition"
+    assert enriched(job).added == 0
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from pipelines.lake import changes
 from pipelines.lake.changes import find_change
 from pipelines.lake.committing import Change, gathered
-from pipelines.lake.shapes import evolved
 from pipelines.lake.tables import LakeTable, refuse_foreign, table_name, tables_of
 from pipelines.plan import Plan
 from schemas.errors import JobError, ObjectChanged
@@ -29,6 +28,7 @@ from schemas.shard import Shard
 from schemas.tables import Place
 from workers.sinks.parquet import encode
 from workers.tables import DataFile
+from workers.tables.shapes import evolved
 
 Row = tuple[str, str, int | None, str]
 """Document, version, part, and what is said of it."""

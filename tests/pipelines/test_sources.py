@@ -116,7 +116,7 @@ def test_neighbours_with_a_common_start_are_not_inside_one_another() -> None:
 
 @pytest.mark.parametrize(("inputs", "manifest"), [([], None), (["s3://lake/a"], "s3://lake/list.txt")])
 def test_a_job_reads_one_of_input_and_manifest(inputs: list[str], manifest: str | None) -> None:
-    with pytest.raises(JobError, match="either input or manifest"):
+    with pytest.raises(JobError, match="input, manifest or table"):
         open_source(inputs, StorageOptions(), manifest=manifest)
 
 

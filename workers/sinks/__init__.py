@@ -12,6 +12,7 @@ class ReceiptKind(StrEnum):
     RECORDS = "records"
     ERRORS = "errors"
     FILTERED = "filtered"
+    DUPLICATES = "duplicates"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,11 @@ FILTERED = pa.schema(
 )
 """A document that nothing in the job asks about, and why."""
 
+DUPLICATES = pa.schema(
+    [*IDENTITY, pa.field("media_type", pa.string()), pa.field("document_digest", pa.string())]
+)
+"""A document that waits for the answers of another with the same bytes."""
+
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -85,7 +90,7 @@ class ParquetSink:
         self.footer = footer(metadata)
 
     def write(self, outcomes: pa.Table) -> list[Receipt]:
-        """One file per task with records, one of errors, one of what was filtered; none of what is "kept".
+        """One file per task with records, and one each of errors, of duplicates, of what was filtered.
 
         Writing the same rows again replaces what the first write left: a retry doubles nothing.
 
@@ -100,12 +105,24 @@ class ParquetSink:
         if failed.num_rows:
             rows = _conform(_flat_errors(failed), with_attributes(ERRORS, self.attributes))
             receipts.append(self._publish(rows, ERROR_KEY, "errors", ReceiptKind.ERRORS))
+        duplicate = _with_status(outcomes, Status.DUPLICATE)
+        if duplicate.num_rows:
+            rows = _conform(duplicate, with_attributes(DUPLICATES, self.attributes))
+            folder = f"_runs/{self.run_id}/duplicates"
+            receipts.append(self._publish(rows, FILTERED_KEY, folder, ReceiptKind.DUPLICATES))
         filtered = _with_status(outcomes, Status.FILTERED)
         if filtered.num_rows:
             rows = _conform(_reasons(filtered), FILTERED)
             folder = f"_runs/{self.run_id}/filtered"
             receipts.append(self._publish(rows, FILTERED_KEY, folder, ReceiptKind.FILTERED))
         return receipts
+
+    def write_rows(self, rows: pa.Table, task: str | None) -> Receipt:
+        """One file of records, of that task, or of errors, as they lie in the output already."""
+        if task is None:
+            return self._publish(rows, ERROR_KEY, "errors", ReceiptKind.ERRORS)
+        rows = rows.append_column("task", pa.repeat(pa.scalar(task), len(rows)))
+        return self._publish(rows, RECORD_KEY, f"records/task={task}", ReceiptKind.RECORDS, task)
 
     def _records(self, answered: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         for task in pc.unique(answered["task"]).to_pylist():

@@ -4,7 +4,6 @@ go."""
 from __future__ import annotations
 
 import json
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,9 @@ from workers.storage.factory import join, open_storage, scheme
 from workers.storage.rows import row_address
 from workers.tables import KEY, DataFile, Staged
 from workers.tables.access import object_store_options
+from workers.tables.delta_files import additions, counted, files_of, parted, removal, told_of, writable
 from workers.tables.files import read_file
+from workers.tables.shapes import conformed, evolved
 from workers.tables.where import expression
 
 if TYPE_CHECKING:
@@ -28,12 +29,9 @@ if TYPE_CHECKING:
     from schemas.storage import StorageOptions
     from schemas.tables import Place
 
-LONGEST_STATISTIC = 64
-"""Characters of a string that is told as the smallest or largest of its file."""
-
 NOT_READ = {
     "deletionVectors": "rows deleted without their file being written anew; run REORG TABLE … APPLY (PURGE)",
-    "columnMapping": "columns by another name than the table's",
+    "columnMapping": "columns of other names than the table's; write it without delta.columnMapping.mode",
 }
 """Features that a reader has to know, and what they are."""
 
@@ -51,15 +49,27 @@ class DeltaSnapshot:
     def files(self, where: str | None = None, since: str | None = None) -> list[DataFile]:
         """Those that the log names; by `where`, as far as partitions and statistics tell."""
         table = _open(self.place, self.storage, self.version)
-        found = _files(table)
+        found = files_of(table)
         if where is not None:
-            keep = expression(where, self.schema)
-            fitting = {part.path for part in table.to_pyarrow_dataset().get_fragments(filter=keep)}
-            found = [file for file in found if unquote(file.path) in fitting]
+            fitting = self._fitting(table, where)
+            found = [file for file in found if fitting is None or unquote(file.path) in fitting]
         if since is not None:
-            earlier = {file.path for file in _files(_open(self.place, self.storage, since))}
+            earlier = {file.path for file in files_of(_open(self.place, self.storage, since))}
             found = [file for file in found if file.path not in earlier]
-        return found
+        return [counted(file, self.place.uri, self.storage) for file in found]
+
+    def _fitting(self, table: Any, where: str) -> set[str] | None:
+        """Files in which the filter may hold; None of a table on which delta-rs does not make its statistics
+        out, for a feature that is allowed and not used."""
+        from deltalake.exceptions import DeltaProtocolError
+
+        keep = expression(where, self.schema)
+        with _errors_as_ours(self.place):
+            try:
+                dataset = table.to_pyarrow_dataset()
+            except DeltaProtocolError:
+                return None
+            return {part.path for part in dataset.get_fragments(filter=keep)}
 
     def read(
         self, file: DataFile, columns: Sequence[str] | None = None, where: str | None = None
@@ -107,7 +117,7 @@ class DeltaTable:
         with _errors_as_ours(self.place):
             deltalake.DeltaTable.create(
                 _path(self.place),
-                schema=deltalake.Schema.from_arrow(schema),
+                schema=deltalake.Schema.from_arrow(writable(schema)),
                 mode="ignore",
                 description=json.dumps(dict(properties), sort_keys=True),
                 storage_options=object_store_options(self.storage, self.place.uri),
@@ -122,18 +132,26 @@ class DeltaTable:
         with needs("delta"):
             import deltalake
         table = _open(self.place, self.storage)
-        if _is_within(pa.struct(list(schema)), pa.struct(list(_plain(table)))):
+        there = _plain(table)
+        wanted = evolved(there, writable(schema), self.place.uri)
+        if wanted == there:
             return
         with _errors_as_ours(self.place):
-            deltalake.write_deltalake(table, schema.empty_table(), mode="append", schema_mode="merge")
+            deltalake.write_deltalake(table, wanted.empty_table(), mode="append", schema_mode="merge")
 
     def stage(self, rows: pa.Table, run_id: str, name: str) -> Staged:
-        """A file beside those of the log."""
-        path = f"gemstream-{run_id}-{name}.parquet"
-        content = encode(rows.replace_schema_metadata())
-        uri = join(self.place.uri, path)
-        open_storage(uri, self.storage).publish(uri, content)
-        return Staged(path, rows.num_rows, len(content), json.dumps(_statistics(content)))
+        """A file beside those of the log; of a table with partitions, one for each that the rows are of."""
+        table = _open(self.place, self.storage)
+        by = table.metadata().partition_columns
+        told: list[dict[str, Any]] = []
+        for number, (partition, part) in enumerate(parted(conformed(rows, _plain(table)), by)):
+            path = f"gemstream-{run_id}-{name}{f'-{number}' if by else ''}.parquet"
+            content = encode(part)
+            uri = join(self.place.uri, path)
+            open_storage(uri, self.storage).publish(uri, content)
+            told.append(told_of(path, content, partition))
+        size = sum(each["size"] for each in told)
+        return Staged(f"gemstream-{run_id}-{name}", rows.num_rows, size, json.dumps(told))
 
     def commit(
         self,
@@ -151,20 +169,27 @@ class DeltaTable:
             return True
         try:
             table = _open(self.place, self.storage)
-            there = {file.path for file in _files(table)}
+            version = table.version()
+            there = {file.path for file in files_of(table)}
             if not there.issuperset(file.path for file in remove):
                 return False
             with _errors_as_ours(self.place):
                 table.create_write_transaction(
-                    [*map(_add, add), *map(_remove, remove)],
+                    [*(each for staged in add for each in additions(staged)), *map(removal, remove)],
                     mode="append",
                     schema=table.schema(),
+                    partition_by=table.metadata().partition_columns,
                     commit_properties=CommitProperties(
                         custom_metadata=dict(properties), app_transactions=[Transaction(key, 1)]
                     ),
                 )
-        except CommitFailedError:
-            return self.committed(key)
+        except CommitFailedError as error:
+            if self.committed(key):
+                return True
+            if _open(self.place, self.storage).version() == version:
+                # Nobody else was there: the table takes no such change, for instance as one for appends only.
+                raise JobError(f"{self.place.uri}: {_first_line(error)}", key="sink.tables") from error
+            return False
         except StorageUnavailable:
             # The answer may have been lost, and not the commit.
             if self.committed(key):
@@ -174,8 +199,14 @@ class DeltaTable:
 
     def committed(self, key: str) -> bool:
         """The log keeps a transaction's name for good."""
+        with needs("delta"):
+            from deltalake.exceptions import TableNotFoundError
+        try:
+            table = _open(self.place, self.storage)
+        except TableNotFoundError:
+            return False
         with _errors_as_ours(self.place):
-            return _open(self.place, self.storage).transaction_version(key) is not None
+            return table.transaction_version(key) is not None
 
     def discard(self, run_id: str) -> int:
         """What the log does not know: neither in its newest version nor as taken out since."""
@@ -203,7 +234,7 @@ class DeltaTable:
             taken_out = table.vacuum(
                 retention_hours=0, dry_run=True, enforce_retention_duration=False, full=False
             )
-        return {unquote(path) for path in (*taken_out, *(file.path for file in _files(table)))}
+        return {unquote(path) for path in (*taken_out, *(file.path for file in files_of(table)))}
 
 
 def _open(place: Place, storage: StorageOptions, version: str | None = None) -> Any:
@@ -280,98 +311,13 @@ def _properties(table: Any) -> dict[str, str]:
 
 
 def _refuse_unread(table: Any, place: Place) -> None:
-    features = table.protocol().reader_features or ()
-    for feature in features:
-        if feature not in NOT_READ:
-            continue
-        used = (
-            len(table.deletion_vectors().read_all())
-            if feature == "deletionVectors"
-            else table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none"
-        )
-        if used:
-            raise JobError(f"{place.uri} has {feature}, which is not read: {NOT_READ[feature]}", key="table")
-
-
-def _files(table: Any) -> list[DataFile]:
-    rows = pa.table(table.get_add_actions(flatten=True))
-    parts = [name for name in rows.column_names if name.startswith("partition.")]
-    return [
-        DataFile(
-            row["path"],
-            row["num_records"] or 0,
-            row["size_bytes"],
-            {name.removeprefix("partition."): row[name] for name in parts},
-        )
-        for row in rows.select(["path", "num_records", "size_bytes", *parts]).sort_by("path").to_pylist()
-    ]
-
-
-def _add(staged: Staged) -> Any:
-    from deltalake.transaction import AddAction
-
-    return AddAction(
-        path=staged.path,
-        size=staged.bytes,
-        partition_values={},
-        modification_time=int(time.time() * 1000),
-        data_change=True,
-        stats=staged.detail,
-    )
-
-
-def _remove(file: DataFile) -> Any:
-    from deltalake.transaction import RemoveAction
-
-    parts = {name: None if value is None else str(value) for name, value in (file.detail or {}).items()}
-    return RemoveAction(
-        path=file.path,
-        data_change=True,
-        deletion_timestamp=int(time.time() * 1000),
-        size=file.bytes,
-        partition_values=parts,
-    )
-
-
-def _statistics(content: bytes) -> dict[str, Any]:
-    """Rows, and of whole numbers and short strings the smallest, the largest and the nulls: what readers pass
-    over files by."""
-    import pyarrow.parquet as pq
-
-    metadata = pq.read_metadata(pa.BufferReader(content))
-    told: dict[str, Any] = {
-        "numRecords": metadata.num_rows,
-        "minValues": {},
-        "maxValues": {},
-        "nullCount": {},
+    protocol, told = table.protocol(), table.metadata().configuration
+    used = {
+        # Told by a name among the features, or in tables from before there were names by the version alone.
+        "columnMapping": told.get("delta.columnMapping.mode", "none") != "none",
+        "deletionVectors": "deletionVectors" in (protocol.reader_features or ())
+        and len(table.deletion_vectors().read_all()) > 0,
     }
-    for index in range(metadata.num_columns):
-        name = metadata.schema.column(index).path
-        found = [
-            metadata.row_group(group).column(index).statistics for group in range(metadata.num_row_groups)
-        ]
-        if "." in name or not all(each is not None and each.has_null_count for each in found):
-            continue
-        told["nullCount"][name] = sum(each.null_count for each in found)
-        ends = [end for each in found if each.has_min_max for end in (each.min, each.max)]
-        if ends and len(ends) == 2 * len(found) and all(map(_is_plain, ends)):
-            told["minValues"][name], told["maxValues"][name] = min(ends), max(ends)
-    return told
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, str):
-        return len(value) <= LONGEST_STATISTIC
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_within(inner: pa.DataType, outer: pa.DataType) -> bool:
-    """Whether every field of the one is in the other, at any depth."""
-    if pa.types.is_struct(inner) and pa.types.is_struct(outer):
-        names = {each.name: each.type for each in outer}
-        return all(each.name in names and _is_within(each.type, names[each.name]) for each in inner)
-    if pa.types.is_map(inner) and pa.types.is_map(outer):
-        return _is_within(inner.item_type, outer.item_type)
-    if hasattr(inner, "value_type") and hasattr(outer, "value_type"):
-        return _is_within(inner.value_type, outer.value_type)
-    return True
+    for feature, is_used in used.items():
+        if is_used:
+            raise JobError(f"{place.uri} has {feature}, which is not read: {NOT_READ[feature]}", key="table")

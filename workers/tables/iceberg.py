@@ -7,31 +7,37 @@ database in a file serves one machine.
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
 
 from schemas.errors import JobError, ObjectMissing, SnapshotGone, StorageUnavailable
 from workers.extras import needs
 from workers.sinks.parquet import encode
 from workers.storage.factory import join, open_storage
 from workers.storage.rows import row_address
+from workers.storage.stream import open_object
 from workers.tables import KEY, DataFile, Staged
 from workers.tables.access import pyiceberg_options
 from workers.tables.files import read_file
+from workers.tables.iceberg_errors import errors_as_ours
+from workers.tables.iceberg_types import called_in, data_file, filter_of, identities, plain, writable
+from workers.tables.shapes import conformed, evolved
+from workers.tables.where import expression
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import pyarrow as pa
+
     from schemas.storage import StorageOptions
     from schemas.tables import Place
 
-FIELD_ID = b"PARQUET:field_id"
-
 EMPTY = "0"
 """The version of a table that nothing has been committed to."""
+
+TRIES = 10
+"""Of adding columns against others who change the table: one of them gets through each time."""
 
 NO_RETRIES = {"commit.retry.num-retries": "0"}
 """pyiceberg would make a failed commit again of what it finds then: without the files that this one replaces,
@@ -49,9 +55,15 @@ class IcebergSnapshot:
     properties: Mapping[str, str] = field(hash=False)
     ids: Mapping[str, int] = field(hash=False)
     """Of its columns."""
+    names: Mapping[int, str] = field(hash=False)
+    """Of its columns and of all fields in them, by their ids."""
+    ever_renamed: frozenset[str]
+    """Columns that have had another name."""
 
     def files(self, where: str | None = None, since: str | None = None) -> list[DataFile]:
         """Those of the snapshot's manifests; by `where`, as far as partitions and statistics tell."""
+        if where is not None:
+            expression(where, self.schema)  # what is no filter is told here
         if self.version == EMPTY:
             return []
         table = _load(self.place, self.storage)
@@ -70,14 +82,7 @@ class IcebergSnapshot:
         return read_file(file.path, self.storage, self.schema, columns, where, names=self._names)
 
     def _names(self, written: pa.Schema) -> dict[str, str]:
-        """What the table's columns are called in a file: a column that was renamed has its old name there. A
-        file without ids was not written by Iceberg, and goes by its names."""
-        found = {
-            int(each.metadata[FIELD_ID]): each.name
-            for each in written
-            if each.metadata and FIELD_ID in each.metadata
-        }
-        return {name: found.get(number, "") for name, number in self.ids.items()} if found else {}
+        return called_in(written, self.ids, self.names, self.place.uri)
 
     def _refuse_deletes(self, file: DataFile) -> None:
         if file.detail.delete_files:
@@ -90,7 +95,14 @@ class IcebergSnapshot:
     def address(self, file: DataFile, row: int, column: str) -> str:
         """Of a value in the file itself."""
         self._refuse_deletes(file)
-        return row_address(file.path, row, column)
+        return row_address(file.path, row, self._name(file, column))
+
+    def _name(self, file: DataFile, column: str) -> str:
+        """What a file calls a column. Its footer is read for that once a file and process, and only if the
+        column was ever renamed."""
+        if column not in self.ever_renamed:
+            return column
+        return self._names(_written(self.storage, file.path)).get(column, column)
 
 
 class IcebergTable:
@@ -106,7 +118,7 @@ class IcebergTable:
         with needs("iceberg"):
             from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
         try:
-            table = _load(self.place, self.storage)
+            table = _find(self.place, self.storage)
         except (NoSuchTableError, NoSuchNamespaceError):
             return None
         newest = table.current_snapshot()
@@ -118,9 +130,9 @@ class IcebergTable:
             self.place,
             self.storage,
             found,
-            _plain(_schema_of(table, found)),
+            plain(_schema_of(table, found)),
             {str(name): str(value) for name, value in table.properties.items()},
-            {each.name: each.field_id for each in _schema_of(table, found).fields},
+            **identities(_schema_of(table, found), table.schemas().values()),
         )
 
     def create(self, schema: pa.Schema, properties: Mapping[str, str]) -> IcebergSnapshot:
@@ -128,10 +140,10 @@ class IcebergTable:
         with needs("iceberg"):
             from pyiceberg.exceptions import TableAlreadyExistsError
         catalog, told = _catalog(self.place, self.storage), {**properties, "format-version": "2"}
-        with _errors_as_ours(self.place):
+        with errors_as_ours(self.place):
             catalog.create_namespace_if_not_exists(self.place.uri.rpartition(".")[0])
             try:
-                catalog.create_table(self.place.uri, _writable(schema), properties=told)
+                catalog.create_table(self.place.uri, writable(schema), properties=told)
             except TableAlreadyExistsError:
                 pass  # by somebody else meanwhile
         there = self.snapshot()
@@ -141,24 +153,35 @@ class IcebergTable:
 
     def evolve(self, schema: pa.Schema) -> None:
         """New columns are a commit of their own, which changes no row."""
-        table = _load(self.place, self.storage)
-        with _errors_as_ours(self.place):
-            with table.update_schema() as update:
-                update.union_by_name(_writable(schema))
+        with needs("iceberg"):
+            from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+        for _ in range(TRIES):
+            table = _load(self.place, self.storage)
+            # A changed type is refused here: pyiceberg would widen one without a word, and pass over others.
+            now = plain(table.schema())
+            if evolved(now, writable(schema), self.place.uri) == now:
+                return
+            try:
+                with errors_as_ours(self.place), table.update_schema() as update:
+                    update.union_by_name(writable(schema))
+                return
+            except (CommitFailedException, CommitStateUnknownException):
+                continue  # somebody else was faster, or the answer got lost: the table tells
+        raise StorageUnavailable(f"{self.place.uri}: others change the table all the time")
 
     def stage(self, rows: pa.Table, run_id: str, name: str) -> Staged:
         """A file among the table's, whose columns have their ids."""
-        from pyiceberg.io.pyarrow import parquet_file_to_data_file, schema_to_pyarrow
-
+        with needs("iceberg"):
+            from pyiceberg.io.pyarrow import schema_to_pyarrow
         # It logs a line for each column whose statistics are left out on purpose.
         logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
         table = _load(self.place, self.storage)
-        with _errors_as_ours(self.place):
-            schema = schema_to_pyarrow(table.schema(), include_field_ids=True)
-            content = encode(_conformed(rows, schema))
-            uri = join(table.location(), "data", f"gemstream-{run_id}-{name}.parquet")
-            open_storage(uri, self.storage).publish(uri, content)
-            told = parquet_file_to_data_file(table.io, table.metadata, uri)
+        uri = join(table.location(), "data", f"gemstream-{run_id}-{name}.parquet")
+        with errors_as_ours(self.place):
+            fitted = conformed(rows, schema_to_pyarrow(table.schema(), include_field_ids=True))
+            content = encode(fitted)
+            told = data_file(table, uri, fitted, content)
+        open_storage(uri, self.storage).publish(uri, content)
         return Staged(uri, rows.num_rows, len(content), told)
 
     def commit(
@@ -178,7 +201,7 @@ class IcebergTable:
         there = _files(table, self.place, str(newest.snapshot_id)) if newest is not None else []
         if not {file.path for file in there}.issuperset(file.path for file in remove):
             return False
-        with _errors_as_ours(self.place):
+        with errors_as_ours(self.place):
             table.metadata = table.metadata.model_copy(
                 update={"properties": {**table.metadata.properties, **NO_RETRIES}}
             )
@@ -201,14 +224,19 @@ class IcebergTable:
 
     def committed(self, key: str) -> bool:
         """As long as the snapshot is kept."""
-        return _has_commit(_load(self.place, self.storage), key)
+        with needs("iceberg"):
+            from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+        try:
+            return _has_commit(_find(self.place, self.storage), key)
+        except (NoSuchTableError, NoSuchNamespaceError):
+            return False
 
     def discard(self, run_id: str) -> int:
         """What no snapshot that is kept names."""
         with needs("iceberg"):
             from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
         try:
-            table = _load(self.place, self.storage)
+            table = _find(self.place, self.storage)
         except (NoSuchTableError, NoSuchNamespaceError):
             return 0
         folder = join(table.location(), "data")
@@ -219,9 +247,12 @@ class IcebergTable:
             return 0
         known: set[str] = set()
         if staged:
-            with _errors_as_ours(self.place):
-                known = set(table.inspect.all_data_files()["file_path"].to_pylist())
-        gone = [uri for uri in staged if uri not in known]
+            with errors_as_ours(self.place):
+                paths = table.inspect.all_data_files()["file_path"].to_pylist()
+                # By their names, which are in no other folder: of one place there are several spellings, a
+                # path, file:/ and file:///, s3a:// and s3://.
+                known = {path.rpartition("/")[2] for path in paths}
+        gone = [uri for uri in staged if uri.rpartition("/")[2] not in known]
         for uri in gone:
             storage.delete(uri)
         return len(gone)
@@ -230,12 +261,17 @@ class IcebergTable:
 def _catalog(place: Place, storage: StorageOptions) -> Any:
     with needs("iceberg"):
         from pyiceberg.catalog import load_catalog
-    with _errors_as_ours(place):
+    namespace, _, name = place.uri.rpartition(".")
+    if not all([name, *namespace.split(".")]):
+        raise JobError(
+            f"{place.uri!r} names no table of an Iceberg catalog: that is namespace.table", key="table.uri"
+        )
+    with errors_as_ours(place):
         told = dict(place.catalog)
         return load_catalog(told.pop("name", "default"), **{**pyiceberg_options(storage), **told})
 
 
-def _load(place: Place, storage: StorageOptions) -> Any:
+def _find(place: Place, storage: StorageOptions) -> Any:
     """pyiceberg's own handle on the table.
 
     Raises:
@@ -244,71 +280,28 @@ def _load(place: Place, storage: StorageOptions) -> Any:
     catalog = _catalog(place, storage)
     with needs("iceberg"):
         from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
-    with _errors_as_ours(place, let=(NoSuchTableError, NoSuchNamespaceError)):
+    with errors_as_ours(place, let=(NoSuchTableError, NoSuchNamespaceError)):
         return catalog.load_table(place.uri)
 
 
-@contextmanager
-def _errors_as_ours(place: Place, let: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """A catalog is a database or a service, and each has words of its own for not being there. None of them
-    is repeated: a connection's address may hold a password."""
-    from pyiceberg.exceptions import (
-        CommitFailedException,
-        CommitStateUnknownException,
-        ForbiddenError,
-        NoSuchNamespaceError,
-        NoSuchTableError,
-        RESTError,
-        UnauthorizedError,
-        ValidationError,
-    )
-    from requests.exceptions import RequestException
-
-    away: tuple[type[Exception], ...] = (RequestException, RESTError, OSError, *_database_errors())
-    try:
-        yield
-    except let:
-        raise
-    except (CommitFailedException, CommitStateUnknownException, FileNotFoundError):
-        raise
-    except (UnauthorizedError, ForbiddenError) as error:
-        raise JobError(f"{place.uri}: the catalog refuses the credentials", key="table.catalog") from error
-    except (NoSuchTableError, NoSuchNamespaceError) as error:
-        raise JobError(f"{place.uri}: the catalog has no such table", key="table.uri") from error
-    except away as error:
-        raise StorageUnavailable(
-            f"{place.uri}: the catalog or the store of its files does not answer ({type(error).__name__})"
-        ) from None
-    except (ValidationError, ValueError, TypeError) as error:
-        raise JobError(f"{place.uri}: {error}", key="table") from error
+def _load(place: Place, storage: StorageOptions) -> Any:
+    """The same, of one that has been there."""
+    with errors_as_ours(place):
+        return _find(place, storage)
 
 
-def _database_errors() -> tuple[type[Exception], ...]:
-    try:
-        from sqlalchemy.exc import SQLAlchemyError
-    except ImportError:  # only catalogs in databases need it
-        return ()
-    return (SQLAlchemyError,)
+@lru_cache(maxsize=64)
+def _written(storage: StorageOptions, path: str) -> pa.Schema:
+    import pyarrow.parquet as pq
 
-
-def _filter(where: str | None) -> Any:
-    """To leave files out by. What pyiceberg's grammar lacks leaves none out; rows are looked at anyhow."""
-    from pyiceberg.expressions import AlwaysTrue
-    from pyiceberg.expressions.parser import parse
-    from pyparsing import ParseException
-
-    if where is None:
-        return AlwaysTrue()
-    try:
-        return parse(where)
-    except ParseException:
-        return AlwaysTrue()
+    opened = open_storage(path, storage)
+    return pq.read_schema(open_object(opened, opened.info(path), read_ahead=0))
 
 
 def _files(table: Any, place: Place, version: str, where: str | None = None) -> list[DataFile]:
     _refuse_gone(table, place, version)
-    with _errors_as_ours(place):
-        scan = table.scan(row_filter=_filter(where), snapshot_id=int(version))
+    with errors_as_ours(place):
+        scan = table.scan(row_filter=filter_of(where, _schema_of(table, version)), snapshot_id=int(version))
         files = [
             DataFile(task.file.file_path, task.file.record_count, task.file.file_size_in_bytes, task)
             for task in scan.plan_files()
@@ -334,38 +327,6 @@ def _schema_of(table: Any, version: str) -> Any:
     if snapshot is None or snapshot.schema_id is None or snapshot == table.current_snapshot():
         return table.schema()
     return table.schemas()[snapshot.schema_id]
-
-
-def _plain(schema: Any) -> pa.Schema:
-    from pyiceberg.io.pyarrow import schema_to_pyarrow
-
-    plain: pa.Schema = schema_to_pyarrow(schema, include_field_ids=False)
-    return plain.remove_metadata()
-
-
-def _writable(schema: pa.Schema) -> pa.Schema:
-    """Of types that Iceberg has: its smallest whole number has 32 bits. All may be null but what is never."""
-    return pa.schema([field.with_type(_widened(field.type)) for field in schema])
-
-
-def _widened(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_integer(kind) and kind.bit_width < 32:
-        return pa.int32()
-    if pa.types.is_struct(kind):
-        return pa.struct([each.with_type(_widened(each.type)) for each in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(_widened(kind.key_type), kind.item_field.with_type(_widened(kind.item_type)))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(kind.value_field.with_type(_widened(kind.value_type)))
-    return kind
-
-
-def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    columns = [
-        rows[each.name].cast(each.type) if each.name in rows.column_names else pa.nulls(len(rows), each.type)
-        for each in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _has_commit(table: Any, key: str) -> bool:

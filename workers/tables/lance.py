@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +16,23 @@ from workers.extras import needs
 from workers.storage.factory import join, open_storage
 from workers.storage.rows import lance_address
 from workers.tables import KEY, DataFile, Staged
-from workers.tables.access import object_store_options
+from workers.tables.lance_files import (
+    added_again,
+    errors_as_ours,
+    files_of,
+    filter_holds,
+    gone,
+    has_commit,
+    has_files,
+    is_bytes,
+    names_of,
+    opened,
+    options_of,
+    path_of,
+    plain,
+    refuse_unwritten,
+)
+from workers.tables.shapes import conformed, evolved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,8 +45,12 @@ FORMAT: Final = "2.2"
 
 BATCH_ROWS = 4_096
 
-LOOKED_BACK = 200
-"""Commits among which a key is looked for: it is, right after the answer to its own was lost."""
+BYTES: Final = {"batch_size": 16, "batch_readahead": 1, "io_buffer_size": 32 * 1024 * 1024}
+"""Instead, where there is a column of bytes: a document has some megabytes. Of 600 with 1 MB each a reader
+holds 0.5 GB at most so, and some 2 GB by BATCH_ROWS; Lance's own limit on a batch's bytes changes nothing."""
+
+BLOBS: Final = "all_binary"
+"""Bytes, not where they lie: what Lance keeps apart for its size is one more column of bytes here."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +65,13 @@ class LanceSnapshot:
 
     def files(self, where: str | None = None, since: str | None = None) -> list[DataFile]:
         """Its fragments, whatever the filter: Lance finds its rows when it reads."""
-        found = _files(self._dataset())
+        dataset = self._dataset()
+        if where is not None:
+            with errors_as_ours(self.place), filter_holds(where):
+                dataset.scanner(columns=[], filter=where, with_row_id=True).explain_plan()
+        found = files_of(dataset)
         if since is not None:
-            earlier = {file.detail for file in _files(_open(self.place, self.storage, since))}
+            earlier = {file.detail for file in files_of(opened(self.place, self.storage, since))}
             found = [file for file in found if file.detail not in earlier]
         return found
 
@@ -56,15 +80,19 @@ class LanceSnapshot:
     ) -> Iterator[pa.RecordBatch]:
         """The rows of a fragment."""
         wanted = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
-        with _errors_as_ours(self.place):
+        with errors_as_ours(self.place):
             fragment = self._dataset().get_fragment(int(file.path))
             if fragment is None:
-                raise _gone(self.place, self.version)
-            try:
-                scanner = fragment.scanner(columns=wanted.names, filter=where, batch_size=BATCH_ROWS)
-            except ValueError as error:
-                raise JobError(f"table.filter: {where!r}: {error}", key="table.filter") from error
-            for batch in scanner.to_batches():
+                raise gone(self.place, self.version)
+            with filter_holds(where):
+                scanner = fragment.scanner(
+                    columns=wanted.names,
+                    filter=where,
+                    blob_handling=BLOBS,
+                    **(BYTES if any(map(is_bytes, wanted.types)) else {"batch_size": BATCH_ROWS}),
+                )
+                batches = scanner.to_reader()
+            for batch in batches:
                 if len(batch):
                     yield from pa.Table.from_batches([batch]).select(wanted.names).cast(wanted).to_batches()
 
@@ -73,7 +101,7 @@ class LanceSnapshot:
         return lance_address(self.place.uri, self.version, file.path, row, column)
 
     def _dataset(self) -> Any:
-        return _open(self.place, self.storage, self.version)
+        return opened(self.place, self.storage, self.version)
 
 
 class LanceTable:
@@ -89,34 +117,38 @@ class LanceTable:
         newest = self._newest()
         if newest is None:
             return None
-        with _errors_as_ours(self.place):
+        with errors_as_ours(self.place):
             known = (
-                newest if version in (None, str(newest.version)) else _open(self.place, self.storage, version)
+                newest
+                if version in (None, str(newest.version))
+                else opened(self.place, self.storage, version)
             )
             properties = {str(name): str(value) for name, value in newest.config().items()}
-            return LanceSnapshot(self.place, self.storage, str(known.version), known.schema, properties)
+            return LanceSnapshot(
+                self.place, self.storage, str(known.version), plain(known.schema), properties
+            )
 
     def create(self, schema: pa.Schema, properties: Mapping[str, str]) -> LanceSnapshot:
         """Its properties are a version of their own, so they come second."""
         with needs("lance"):
             import lance
         if self._newest() is None:
-            with _errors_as_ours(self.place):
+            with errors_as_ours(self.place):
                 try:
                     lance.write_dataset(
                         schema.empty_table(),
-                        _path(self.place.uri),
+                        path_of(self.place.uri),
                         mode="create",
                         data_storage_version=FORMAT,
-                        storage_options=object_store_options(self.storage, self.place.uri),
+                        storage_options=options_of(self.storage, self.place.uri),
                     )
-                except OSError:
+                except OSError:  # by somebody else meanwhile
                     if self._newest() is None:
                         raise
         newest = self._newest()
         if newest is None:
             raise StorageUnavailable(f"{self.place.uri}: the dataset was made and is not there")
-        with _errors_as_ours(self.place):
+        with errors_as_ours(self.place):
             if not newest.config().keys() & properties.keys():
                 newest.update_config(dict(properties))
         there = self.snapshot()
@@ -125,11 +157,19 @@ class LanceTable:
 
     def evolve(self, schema: pa.Schema) -> None:
         """New columns, and fields within columns, are a version of their own, which writes no data."""
-        dataset = _open(self.place, self.storage)
+        with needs("lance"):
+            from lance.commit import CommitConflictError
+        dataset = opened(self.place, self.storage)
+        refuse_unwritten(dataset, self.place)
+        evolved(plain(dataset.schema), schema, self.place.uri)  # a changed type is refused
         new = [lacking for each in schema if (lacking := _lacking(each, dataset.schema)) is not None]
-        if new:
-            with _errors_as_ours(self.place):
+        if not new:
+            return
+        try:
+            with errors_as_ours(self.place):
                 dataset.add_columns(pa.schema(new))
+        except CommitConflictError:  # each time another version is in place, so this comes to an end
+            self.evolve(schema)
 
     def stage(self, rows: pa.Table, run_id: str, name: str) -> Staged:
         """A file among the dataset's. Lance names those that it writes itself by chance; this one says whose
@@ -137,14 +177,15 @@ class LanceTable:
         with needs("lance"):
             from lance.file import LanceFileWriter
             from lance.fragment import LanceFragment
-        dataset = _open(self.place, self.storage)
-        rows = _conformed(rows, dataset.schema)
+        dataset = opened(self.place, self.storage)
+        refuse_unwritten(dataset, self.place)
+        rows = conformed(rows, dataset.schema)
         path = f"gemstream-{run_id}-{name}.lance"
         uri = join(self.place.uri, "data", path)
-        with _errors_as_ours(self.place):
-            options = object_store_options(self.storage, self.place.uri)
+        with errors_as_ours(self.place):
+            options = options_of(self.storage, self.place.uri)
             with LanceFileWriter(
-                _path(uri), rows.schema, version=dataset.data_storage_version, storage_options=options
+                path_of(uri), rows.schema, version=dataset.data_storage_version, storage_options=options
             ) as writer:
                 for batch in rows.to_batches():
                     writer.write_batch(batch)
@@ -166,11 +207,12 @@ class LanceTable:
         """One version, on what is the newest now: what others have added since is nobody's concern."""
         with needs("lance"):
             import lance
+            from lance.commit import CommitConflictError
             from lance.fragment import FragmentMetadata
-        dataset = _open(self.place, self.storage)
-        if _has_commit(dataset, properties[KEY]):
+        dataset = opened(self.place, self.storage)
+        if has_commit(dataset, properties[KEY]):
             return True
-        if not _has_files(dataset, remove):
+        if not has_files(dataset, remove):
             return False
         change = lance.LanceOperation.Update(
             removed_fragment_ids=[int(file.path) for file in remove],
@@ -178,21 +220,25 @@ class LanceTable:
         )
         transaction = lance.Transaction(dataset.version, change, transaction_properties=dict(properties))
         try:
-            with _errors_as_ours(self.place):
-                lance.LanceDataset.commit(dataset, transaction)
+            with errors_as_ours(self.place):
+                done = lance.LanceDataset.commit(dataset, transaction)
+                again = added_again(dataset.version, done, properties[KEY])
+                if again:
+                    undo = lance.LanceOperation.Update(removed_fragment_ids=again)
+                    lance.LanceDataset.commit(done, undo, done.version)
+        except CommitConflictError:
+            return self.committed(properties[KEY])
         except StorageUnavailable:
-            # Lance has no type for a commit that another one goes before.
-            newest = _open(self.place, self.storage)
-            if _has_commit(newest, properties[KEY]):
+            # The answer may have been lost, and not the commit.
+            if self.committed(properties[KEY]):
                 return True
-            if newest.version == dataset.version:
-                raise
-            return False
+            raise
         return True
 
     def committed(self, key: str) -> bool:
         """Among the last LOOKED_BACK commits."""
-        return _has_commit(_open(self.place, self.storage), key)
+        newest = self._newest()
+        return newest is not None and has_commit(newest, key)
 
     def discard(self, run_id: str) -> int:
         """What no version that is kept names."""
@@ -200,24 +246,29 @@ class LanceTable:
             return 0
         folder, mine = join(self.place.uri, "data"), f"gemstream-{run_id}-"
         storage = open_storage(folder, self.storage)
-        try:
-            staged = [info.uri for info in storage.list(folder) if mine in info.uri.rpartition("/")[2]]
-        except ObjectMissing:
-            return 0
-        known: set[str] = set()
-        if staged:
-            dataset = _open(self.place, self.storage)
-            for version in dataset.versions():
-                at = _open(self.place, self.storage, str(version["version"]))
-                known |= {each.path for fragment in at.get_fragments() for each in fragment.metadata.files}
-        gone = [uri for uri in staged if uri.rpartition("/")[2] not in known]
-        for uri in gone:
-            storage.delete(uri)
-        return len(gone)
+        with suppress(ObjectMissing):
+            found = [info.uri for info in storage.list(folder)]
+            left = {name: uri for uri in found if (name := uri.rpartition("/")[2]).startswith(mine)}
+            for known in self._names():
+                left = {name: uri for name, uri in left.items() if name not in known}
+                if not left:
+                    break
+            for uri in left.values():
+                storage.delete(uri)
+            return len(left)
+        return 0
+
+    def _names(self) -> Iterator[set[str]]:
+        """Of the files of each version, the newest first: what a run staged and committed is mostly there."""
+        dataset = opened(self.place, self.storage)
+        with errors_as_ours(self.place):
+            for version in sorted((each["version"] for each in dataset.versions()), reverse=True):
+                with suppress(SnapshotGone):  # meanwhile
+                    yield names_of(opened(self.place, self.storage, str(version)))
 
     def _newest(self) -> Any:
         try:
-            return _open(self.place, self.storage)
+            return opened(self.place, self.storage)
         except ObjectMissing:
             return None
 
@@ -229,88 +280,13 @@ class LanceTable:
         from schemas.tables import Place, TableFormat
 
         place = Place(format=TableFormat.LANCE, uri=uri)
-        with _errors_as_ours(place):
-            found = _open(place, storage, version).get_fragment(int(fragment))
+        with errors_as_ours(place):
+            found = opened(place, storage, version).get_fragment(int(fragment))
             if found is None:
-                raise _gone(place, version)
+                raise gone(place, version)
             # A place is one among the rows that are there: `take` counts those that are deleted as well.
-            rows = found.scanner(columns=[column], offset=row, limit=1).to_table()
+            rows = found.scanner(columns=[column], offset=row, limit=1, blob_handling=BLOBS).to_table()
         return rows[column][0].as_py() if len(rows) else None
-
-
-def _open(place: Place, storage: StorageOptions, version: str | None = None) -> Any:
-    """Lance's own handle on a version.
-
-    Raises:
-        ObjectMissing: there is no dataset.
-        SnapshotGone: there is no such version.
-    """
-    with needs("lance"):
-        import lance
-    if version is not None and not version.isdigit():
-        raise SnapshotGone(f"{place.uri} has no version {version!r}: they are numbers", key="table.version")
-    with _errors_as_ours(place):
-        options = object_store_options(storage, place.uri)
-        try:
-            dataset = lance.dataset(_path(place.uri), storage_options=options)
-        except ValueError as error:
-            raise ObjectMissing(f"{place.uri}: there is no Lance dataset") from error
-        if version is None or int(version) == dataset.version:
-            return dataset
-        try:
-            return dataset.checkout_version(int(version))
-        except (ValueError, OSError) as error:
-            if any(each["version"] == int(version) for each in dataset.versions()):
-                raise
-            raise _gone(place, version) from error
-
-
-def _gone(place: Place, version: str) -> SnapshotGone:
-    return SnapshotGone(
-        f"{place.uri} has no version {version}, or keeps it no more; read a newer one", key="table.version"
-    )
-
-
-@contextmanager
-def _errors_as_ours(place: Place) -> Iterator[None]:
-    """Lance tells nearly everything as OSError, with a trace of its own behind the first line."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        said = str(error).strip().partition("\n")[0]
-        raise StorageUnavailable(f"{place.uri}: Lance could not reach or change it: {said}") from error
-
-
-def _path(uri: str) -> str:
-    return uri.removeprefix("file://") if uri.startswith("file://") else uri
-
-
-def _files(dataset: Any) -> list[DataFile]:
-    return [
-        DataFile(
-            str(fragment.fragment_id),
-            fragment.count_rows(),
-            sum(each.file_size_bytes or 0 for each in fragment.metadata.files),
-            json.dumps(fragment.metadata.to_json(), sort_keys=True),
-        )
-        for fragment in dataset.get_fragments()
-    ]
-
-
-def _has_files(dataset: Any, wanted: Sequence[DataFile]) -> bool:
-    """Whether these fragments are all there, and as they were."""
-    if not wanted:
-        return True
-    there = {file.path: file.detail for file in _files(dataset)}
-    return all(there.get(file.path) == file.detail for file in wanted)
-
-
-def _has_commit(dataset: Any, key: str) -> bool:
-    count = min(LOOKED_BACK, dataset.version)
-    return any(
-        made is not None and (made.transaction_properties or {}).get(KEY) == key
-        for made in dataset.get_transactions(count)
-    )
 
 
 @lru_cache(maxsize=64)
@@ -335,16 +311,32 @@ def _lacking(each: pa.Field, there: pa.Schema | pa.DataType) -> pa.Field | None:
     place = there.get_field_index(each.name)
     if place < 0:
         return each.with_nullable(True)
-    known = there.field(place).type
-    if not (pa.types.is_struct(each.type) and pa.types.is_struct(known)):
+    try:
+        kind = _lacking_type(each.type, there.field(place).type)
+    except _MapChanged as error:
+        raise JobError(
+            f"column {each.name} has maps whose values would have new fields ({each.type}), which Lance does "
+            "not add: give the task another name, or the tables another place (sink.tables)",
+            key="sink.tables",
+        ) from error
+    return None if kind is None else each.with_type(kind).with_nullable(True)
+
+
+class _MapChanged(Exception):
+    pass
+
+
+def _lacking_type(ours: pa.DataType, there: pa.DataType) -> pa.DataType | None:
+    if pa.types.is_struct(ours) and pa.types.is_struct(there):
+        new = [lacking for inner in ours if (lacking := _lacking(inner, there)) is not None]
+        return pa.struct(new) if new else None
+    if pa.types.is_map(ours) and pa.types.is_map(there):
+        if _lacking_type(ours.item_type, there.item_type) is not None:
+            raise _MapChanged
         return None
-    new = [lacking for inner in each.type if (lacking := _lacking(inner, known)) is not None]
-    return each.with_type(pa.struct(new)).with_nullable(True) if new else None
-
-
-def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    columns = [
-        rows[each.name].cast(each.type) if each.name in rows.column_names else pa.nulls(len(rows), each.type)
-        for each in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
+    if hasattr(ours, "value_field") and hasattr(there, "value_field"):
+        kind = _lacking_type(ours.value_type, there.value_type)
+        if kind is not None:
+            item = there.value_field.with_type(kind)
+            return pa.large_list(item) if pa.types.is_large_list(there) else pa.list_(item)
+    return None

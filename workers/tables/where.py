@@ -67,13 +67,18 @@ class _Translation:
             return self._column(node.this)[0].is_null()
         if isinstance(node, exp.In) and node.expressions:
             return self._among(node)
-        if isinstance(node, exp.Between):
+        if isinstance(node, exp.Between) and not node.args.get("symmetric"):
             column, kind = self._column(node.this)
             low, high = (self._value(node.args[end], kind) for end in ("low", "high"))
             return (column >= low) & (column <= high)
         if isinstance(node, exp.Like):
             column, kind = self._column(node.this)
-            return pc.match_like(column, str(self._value(node.expression, pa.string()).as_py()))
+            pattern = self._value(node.expression, pa.string()).as_py()
+            if pattern is None:
+                raise self._not_taken(node)
+            # NOT LIKE is no Not around a Like, as NOT IN is one around an In.
+            alike = pc.match_like(column, pattern)
+            return ~alike if node.args.get("negate") else alike
         if isinstance(node, exp.Column):
             column, kind = self._column(node)
             if pa.types.is_boolean(kind):
@@ -87,6 +92,8 @@ class _Translation:
         if isinstance(node.left, exp.Column):
             column, kind = self._column(node.left)
             return compare(column, self._value(node.right, kind))
+        if not isinstance(node.right, exp.Column):
+            raise self._not_taken(node.left)
         column, kind = self._column(node.right)
         return compare(self._value(node.left, kind), column)
 

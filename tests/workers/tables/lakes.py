@@ -18,6 +18,7 @@ from workers.tables import KEY, RUN, Staged, open_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from deploy.demo.objectstore import ObjectStore
     from workers.tables import DataFile, Snapshot, Table
 
 FORMATS = ["delta", "iceberg", "lance"]
@@ -71,6 +72,11 @@ class Lake:
         found = [row for batch in batches for row in batch.to_pylist()]
         return sorted(found, key=lambda row: row["key"]) if found and "key" in found[0] else found
 
+    def holding(self, snapshot: Snapshot, *keys: int) -> DataFile:
+        """The file of a snapshot with just these rows."""
+        [found] = [file for file in snapshot.files() if keys_of(snapshot, file) == list(keys)]
+        return found
+
     def keys(self, snapshot: Snapshot | None = None) -> list[int]:
         """Of the rows."""
         return [row["key"] for row in self.rows(snapshot, columns=["key"])]
@@ -79,6 +85,11 @@ class Lake:
         """Objects that were staged, in the table or not."""
         found = open_storage(self.root, self.storage).list(self.root)
         return [name for info in found if "gemstream-" in (name := info.uri.rpartition("/")[2])]
+
+
+def keys_of(snapshot: Snapshot, file: DataFile) -> list[int]:
+    """Of its rows, in their order."""
+    return [row["key"] for batch in snapshot.read(file, ["key"]) for row in batch.to_pylist()]
 
 
 def some(*keys: int) -> pa.Table:
@@ -95,20 +106,34 @@ def lake_of(kind: str, root: str, storage: StorageOptions, catalog: Path) -> Lak
     return Lake(Place(format=TableFormat(kind), uri=join(root, "rows")), storage, root)
 
 
-@pytest.fixture(params=["local", "s3"])
-def where(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[str, StorageOptions]:
+@pytest.fixture
+def bucket(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> tuple[str, StorageOptions]:
     """A prefix of its own for one test."""
-    if request.param == "local":
-        return normalise(str(tmp_path / "lake")), StorageOptions()
-    store = request.getfixturevalue("object_store")
-    for name, value in store.environment().items():
+    for name, value in object_store.environment().items():
         monkeypatch.setenv(name, value)
-    return store.url(uuid.uuid4().hex), StorageOptions(endpoint_url=store.endpoint)
+    return object_store.url(uuid.uuid4().hex), StorageOptions(endpoint_url=object_store.endpoint)
 
 
 @pytest.fixture(params=FORMATS)
-def lake(request: pytest.FixtureRequest, where: tuple[str, StorageOptions], tmp_path: Path) -> Lake:
-    """A table to be made, in every format and place."""
-    return lake_of(request.param, *where, tmp_path / "catalog.db")
+def near(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+    """A table to be made in a folder, in every format."""
+    root = normalise(str(tmp_path / "lake"))
+    return lake_of(request.param, root, StorageOptions(), tmp_path / "catalog.db")
+
+
+@pytest.fixture(params=FORMATS)
+def far(request: pytest.FixtureRequest, bucket: tuple[str, StorageOptions], tmp_path: Path) -> Lake:
+    """A table to be made in a bucket, in every format."""
+    return lake_of(request.param, *bucket, tmp_path / "catalog.db")
+
+
+@pytest.fixture(params=[f"{kind}-{where}" for kind in FORMATS for where in ("near", "far")])
+def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+    """The one and the other."""
+    kind, _, where = request.param.partition("-")
+    place = normalise(str(tmp_path / "lake")), StorageOptions()
+    return lake_of(
+        kind,
+        *(request.getfixturevalue("bucket") if where == "far" else place),
+        tmp_path / "catalog.db",
+    )

@@ -9,6 +9,8 @@ import pyarrow.types as pt
 
 from schemas.errors import JobError
 
+_UNITS = ["s", "ms", "us", "ns"]
+
 
 def evolved(there: pa.Schema, ours: pa.Schema, where: str) -> pa.Schema:
     """A table's schema, with what ours has besides behind it.
@@ -27,6 +29,31 @@ def evolved(there: pa.Schema, ours: pa.Schema, where: str) -> pa.Schema:
     fields = [_fit(field, ours, where, "") for field in there]
     added = [field.with_nullable(True) for field in ours if field.name not in there.names]
     return pa.schema([*fields, *(added if fields else ours)])
+
+
+def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with the schema's columns, of its types: those that they lack are null.
+
+    Raises:
+        JobError: a value that its column's type does not hold.
+    """
+    columns = [
+        _cast(rows[column.name], column)
+        if column.name in rows.column_names
+        else pa.nulls(len(rows), column.type)
+        for column in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _cast(values: pa.ChunkedArray, column: pa.Field) -> pa.ChunkedArray:
+    try:
+        return values.cast(column.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise JobError(
+            f"column {column.name} is {values.type}, and {column.type} in the table: {error}",
+            key="sink.tables",
+        ) from error
 
 
 def _fit(field: pa.Field, ours: Any, where: str, inside: str) -> pa.Field:
@@ -66,12 +93,20 @@ def _holds(there: pa.DataType, ours: pa.DataType) -> bool:
         return True
     if _is_binary(there) and _is_binary(ours):
         return True
-    if pt.is_signed_integer(there) and pt.is_signed_integer(ours):
-        return bool(there.bit_width >= ours.bit_width)
+    if pt.is_signed_integer(there) and pt.is_integer(ours):
+        return bool(there.bit_width >= ours.bit_width + pt.is_unsigned_integer(ours))
+    if pt.is_decimal(there) and pt.is_uint64(ours):
+        return bool(there.precision - there.scale >= 20)
+    if pt.is_dictionary(ours):
+        return _holds(there, ours.value_type)
     if pt.is_floating(there) and pt.is_floating(ours):
         return bool(there.bit_width >= ours.bit_width)
     if pt.is_timestamp(there) and pt.is_timestamp(ours):
-        return bool(there.unit == ours.unit and (there.tz is None) == (ours.tz is None))
+        # Of nanoseconds a table may have whole microseconds: a value that is none is told when it is cast.
+        fine = "us" if ours.unit == "ns" else ours.unit
+        return bool(
+            _UNITS.index(there.unit) >= _UNITS.index(fine) and (there.tz is None) == (ours.tz is None)
+        )
     return False
 
 

@@ -1,0 +1,90 @@
+"""Which files of a table a run may pass over: those that an earlier run of the same job has read to its end.
+
+What is left to do in them is what the ledger holds as failed, unfinished or asked otherwise: their other rows
+owe nothing, for that run has settled each of them.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pipelines.sources.table import TableSource
+from schemas.errors import ObjectMissing
+from schemas.ids import canonical, digest
+from schemas.selection import Selection
+from workers.storage.factory import join, open_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+    from pipelines.ledger import Ledger
+    from pipelines.plan import Plan
+    from pipelines.sources import Source
+
+NAME = "source.json"
+LATER = ("version", "incremental", "into")
+"""Settings of a table that change nothing about which rows are documents."""
+
+
+def resume(plan: Plan, source: Source) -> dict[str, Any] | None:
+    """Tell a table's source from which version on to read, if a run has read up to one.
+
+    Returns:
+        What the run writes down of the snapshot that it reads, to `source.json`; None of other sources.
+    """
+    table = plan.job.table
+    if not isinstance(source, TableSource) or source.pinned is None or table is None:
+        return None
+    mine = {
+        **source.pinned,
+        "settings": digest("table", canonical(_settings(plan))),
+        "asked": digest("asked", canonical({k: sorted(v) for k, v in plan.fingerprints.items()})),
+        "shard": str(plan.selection.shard) if plan.selection.shard else None,
+        "narrowed": _is_narrowed(plan),
+    }
+    # Of hidden names, the ledger's ids are not those that rows have here.
+    if table.incremental and not mine["narrowed"] and not plan.job.privacy.hash_uris:
+        source.since = _last(plan, mine)
+    return {**mine, "since": source.since}
+
+
+def walk(source: Source, ledger: Ledger) -> Iterator[pa.Table]:
+    """The documents that a run lists."""
+    if isinstance(source, TableSource) and source.since is not None:
+        return source.documents(ledger.owing())
+    return source.documents()
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    table = plan.job.table
+    told = table.model_dump(mode="json", exclude=set(LATER)) if table else {}
+    return {**told, "include": plan.job.include, "exclude": plan.job.exclude}
+
+
+def _is_narrowed(plan: Plan) -> bool:
+    """Whether the run leaves anything that it could do."""
+    whole = plan.selection.model_copy(update={"shard": None}) == Selection()
+    return not whole or plan.job.limit is not None
+
+
+def _last(plan: Plan, mine: dict[str, Any]) -> str | None:
+    """The version that the last such run has read to its end."""
+    storage, runs = open_storage(plan.output, plan.job.storage), join(plan.output, "_runs", "")
+    found: dict[str, set[str]] = {}
+    with suppress(ObjectMissing):  # nothing was ever written there
+        for info in storage.list(runs):
+            run, _, name = info.uri.removeprefix(runs).partition("/")
+            if name in (NAME, "counts.json", "report.json"):
+                found.setdefault(run, set()).add(name)
+    for run in sorted((run for run, names in found.items() if len(names) == 3), reverse=True):  # noqa: PLR2004
+        pinned = json.loads(storage.read(join(runs, run, NAME)))
+        if any(pinned.get(name) != value for name, value in mine.items() if name != "version"):
+            continue
+        report = json.loads(storage.read(join(runs, run, "report.json")))
+        if report.get("stopped") is None and not report.get("unsettled"):
+            return str(pinned["version"])
+    return None

@@ -1,0 +1,166 @@
+"""Documents with the same bytes are asked about once, and each of them has the answers."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pymupdf
+import pytest
+from PIL import Image
+
+from deploy.demo.objectstore import ObjectStore
+from schemas.job import JobSpec, make_job
+from tests.fixtures.runs import GEMMA3, RunJob
+from workers.sinks.reading import read_columns
+
+
+def picture(shade: int) -> bytes:
+    body = io.BytesIO()
+    Image.new("RGB", (32, 32), (shade, 90, 90)).save(body, "PNG")
+    return body.getvalue()
+
+
+def pages() -> bytes:
+    with pymupdf.open() as document:
+        for index in range(3):
+            document.new_page(width=200, height=200).insert_text((20, 60), f"page {index}")
+        body: bytes = document.tobytes(no_new_id=True)
+        return body
+
+
+@dataclass(frozen=True)
+class Place:
+    store: ObjectStore
+    prefix: str
+
+    def put(self, **documents: bytes) -> None:
+        for name, content in documents.items():
+            key = f"{self.prefix}/in/{name.replace('_', '.')}"
+            self.store.client().put_object(Bucket=self.store.bucket, Key=key, Body=content)
+
+    def job(self, **settings: Any) -> JobSpec:
+        values = {
+            "input": self.store.url(f"{self.prefix}/in/"),
+            "output": self.store.url(f"{self.prefix}/out"),
+            "tasks": ["caption"],
+            "models": {"vision": str(GEMMA3)},
+            "engine": {"kind": "fault"},
+            "expand": {"pages": "image"},
+            "limits": {"failed_share": 1.0},
+            "report": {"page": False},
+        }
+        return make_job(values | settings)
+
+
+@pytest.fixture
+def place(object_store: ObjectStore, request: pytest.FixtureRequest) -> Place:
+    return Place(object_store, f"duplicates/{request.node.name}")
+
+
+def read(job: JobSpec, folder: str, *columns: str) -> list[dict[str, Any]]:
+    return [
+        row for rows in read_columns(job.output, job.storage, folder, columns) for row in rows.to_pylist()
+    ]
+
+
+def names(job: JobSpec, folder: str) -> Counter[str]:
+    return Counter(row["uri"].rpartition("/")[2] for row in read(job, folder, "uri"))
+
+
+def test_same_content_is_asked_about_once(run_job: RunJob, place: Place) -> None:
+    same, broken, pdf = picture(10), picture(20)[:40], pages()
+    place.put(a_png=same, b_png=same, c_png=same, d_png=picture(30))
+    place.put(e_png=broken, f_png=broken, g_pdf=pdf, h_pdf=pdf)
+    job = place.job()
+    report = run_job(job)
+    assert report.counts.model_dump() == {
+        "listed": 8, "ok": 6, "partial": 0, "failed": 2, "filtered": 0, "skipped": 0,
+    }  # fmt: skip
+    assert report.duplicates == 4
+    assert report.tasks["caption"].answers == 5, "one of the pictures, the fourth, and three pages"
+    assert report.unsettled == ()
+    records = read(
+        job,
+        "records/task=caption",
+        "uri",
+        "part_index",
+        "text",
+        "document_digest",
+        "prompt_tokens",
+        "answered_at",
+    )
+    assert names(job, "records/task=caption") == Counter(
+        {"a.png": 1, "b.png": 1, "c.png": 1, "d.png": 1, "g.pdf": 3, "h.pdf": 3}
+    )
+    said = {(row["document_digest"], row["part_index"]): row["text"] for row in records}
+    assert all(said[row["document_digest"], row["part_index"]] == row["text"] for row in records)
+    assert sum(row["prompt_tokens"] is not None for row in records) == 5, "what it cost is told once"
+    assert names(job, "errors") == Counter({"e.png": 1, "f.png": 1})
+    documents = read(job, "documents", "uri", "status", "answers", "document_digest")
+    assert len(documents) == 8 and len({row["document_digest"] for row in documents}) == 4
+
+    again = run_job(job)
+    assert again.counts.skipped == 6 and again.tasks == {}, "what is broken is looked at again"
+    assert again.duplicates == 1
+
+    place.put(i_png=same)
+    later = run_job(job)
+    assert (later.counts.ok, later.duplicates, later.tasks) == (1, 2, {})
+    assert names(job, "records/task=caption")["i.png"] == 1
+
+
+def test_a_job_may_have_each_asked_about(run_job: RunJob, place: Place) -> None:
+    place.put(a_png=picture(10), b_png=picture(10))
+    report = run_job(place.job(duplicates={"attach": False}))
+    assert (report.tasks["caption"].answers, report.duplicates) == (2, 0)
+
+
+def test_copies_say_of_themselves_what_is_theirs() -> None:
+    from pipelines.attach import attached
+    from schemas.rows import records_schema
+    from workers.sinks.parquet import DUPLICATES
+
+    schema = records_schema(None, None)
+    rows = pa.Table.from_pylist(
+        [
+            {
+                "document_id": "o",
+                "uri": "o",
+                "version": "1",
+                "document_digest": "x",
+                "text": "one",
+                "seconds": 2.0,
+            },
+            {
+                "document_id": "p",
+                "uri": "p",
+                "version": "1",
+                "document_digest": "y",
+                "text": "two",
+                "seconds": 1.0,
+            },
+        ],
+        schema,
+    )
+    waiting = [("a", "y"), ("b", "x"), ("c", "y"), ("d", "z")]
+    duplicates = pa.Table.from_pylist(
+        [
+            {"document_id": name, "uri": name, "version": "9", "document_digest": digest}
+            for name, digest in waiting
+        ],
+        DUPLICATES,
+    )
+    copies = attached(rows, duplicates, "run")
+    assert copies.schema == schema
+    told = {
+        (row["uri"], row["version"], row["text"], row["run_id"], row["seconds"]) for row in copies.to_pylist()
+    }
+    assert told == {
+        ("a", "9", "two", "run", None),
+        ("b", "9", "one", "run", None),
+        ("c", "9", "two", "run", None),
+    }
