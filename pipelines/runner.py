@@ -39,6 +39,7 @@ from pipelines.versions import versions
 from pipelines.waiting import Waiting, mention_cpus
 from pipelines.whole import due
 from schemas.errors import PageError
+from workers.discretion import refuse_missing
 from workers.storage.factory import join, open_storage
 from workers.tally import TOKENS
 
@@ -106,6 +107,7 @@ def _run(
     refuse_foreign_output(first)
     refuse_foreign_tables(first)
     refuse_into(first)
+    refuse_missing(job.privacy)
     if metrics_port is not None:
         refuse_port(metrics_port)
     source.check()
@@ -142,7 +144,7 @@ def source_of(job: JobSpec) -> Source:
         exclude=job.exclude,
         limit=job.limit,
     )
-    return hidden_source(source, job.privacy)
+    return hidden_source(source, job.privacy, job.table.key if job.table else ())
 
 
 def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunReport:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from schemas.rows import Status
+from workers.extras import needs
 from workers.language import Languages
 from workers.redact import Redactor
 
@@ -47,3 +49,16 @@ class Discretion:
         if self._languages is not None and outcome["status"] is Status.RECORD:
             outcome = outcome | {"language": self._languages.of(outcome.get("text"))}
         return outcome
+
+
+def refuse_missing(options: PrivacyOptions) -> None:
+    """Look for the libraries without loading them: engines would miss them only once they are up.
+
+    Raises:
+        JobError: one that the job needs is not installed.
+    """
+    wanted = ("presidio_analyzer",) * bool(options.kinds) + ("lingua",) * options.language
+    with needs("privacy"):
+        for name in wanted:
+            if find_spec(name) is None:
+                raise ImportError(name=name)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MAX_FAULTS = 3
 """Parts of one document that may take the parser down before the rest of it is given up."""
 
+NO_DOCUMENT = "row://refused"
+
 Row = dict[str, Any]
 
 
@@ -65,6 +67,9 @@ def unnamed(row: Row, document: Document) -> Row:
     error = row.get("error")
     if not document.hidden or not error or not error["message"]:
         return row
+    if document.place.startswith(NO_DOCUMENT):  # with the reason, which names the row by its key
+        message = "a row that is no document: its key or its address is null, or another row has its key"
+        return row | {"error": error | {"message": message}}
     path = document.place.split("://", 1)[-1]
     spelled = {document.place, path, path.partition("/")[2], path.rpartition("/")[2]}
     spelled |= {quote(name) for name in spelled}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,8 +33,8 @@ class HiddenSource:
         JobError: the key is not set, or there is no such column.
     """
 
-    def __init__(self, source: Source, privacy: PrivacyOptions) -> None:
-        self._source = source
+    def __init__(self, source: Any, privacy: PrivacyOptions) -> None:
+        self.source = source
         self.duplicates = source.duplicates
         self._key: SecretStr = privacy.key()
         self._uris = privacy.hash_uris
@@ -43,12 +43,16 @@ class HiddenSource:
 
     def check(self) -> None:
         """See `Source.check`."""
-        self._source.check()
+        self.source.check()
 
-    def documents(self) -> Iterator[pa.Table]:
-        """See `Source.documents`. Where the bytes are is in `address`, which no run keeps."""
-        for documents in self._source.documents():
-            self.duplicates = self._source.duplicates
+    def documents(self, owed: pa.Array | None = None) -> Iterator[pa.Table]:
+        """See `Source.documents`. Where the bytes are is in `address`, which no run keeps.
+
+        Args:
+            owed: of a table's rows by their own names; see `TableSource.documents`.
+        """
+        for documents in self.source.documents() if owed is None else self.source.documents(owed):
+            self.duplicates = self.source.duplicates
             yield self._attributed(self._named(documents) if self._uris else documents)
 
     def _named(self, documents: pa.Table) -> pa.Table:
@@ -82,8 +86,24 @@ class HiddenSource:
         return pa.array(hashes, pa.string()).take(encoded.indices)
 
 
-def hidden_source(source: Source, privacy: PrivacyOptions) -> Source:
-    """The source as a job wants it listed."""
+def hidden_source(source: Source, privacy: PrivacyOptions, key: tuple[str, ...] = ()) -> Source:
+    """The source as a job wants it listed.
+
+    Args:
+        source: the source.
+        privacy: what is hidden.
+        key: of a table, the columns that name its rows.
+
+    Raises:
+        JobError: the key of the hashes is not set, there is no such column, or names would show it.
+    """
+    shown = sorted(set(key) & set(privacy.hash_columns))
+    if shown and not privacy.hash_uris:
+        raise JobError(
+            f"{COLUMNS}: documents are named by the table's key, so their names show {shown[0]!r}: set "
+            "privacy.hash_uris as well",
+            key=COLUMNS,
+        )
     if privacy.hash_uris or privacy.hash_columns:
         return HiddenSource(source, privacy)
     return source

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import deltalake
+import pyarrow as pa
 import pytest
 
+from pipelines.incremental import resume
 from pipelines.plan import make_plan
 from pipelines.runner import source_of
+from pipelines.sources.hidden import hidden_source
+from pipelines.sources.prefix import PrefixSource
 from schemas.errors import JobError
 from schemas.ids import document_id
 from schemas.job import JobSpec
+from schemas.privacy import PrivacyOptions
 from schemas.rows import DOCUMENTS, with_attributes
+from schemas.storage import StorageOptions
+from schemas.tables import TableFormat, TableOptions
+from workers.fetch import Document
+from workers.part_rows import unnamed
 
 FaultJob = Callable[..., JobSpec]
 KEY = "GEMSTREAM_TEST_KEY"
@@ -88,3 +98,50 @@ def test_only_what_is_taken_out_makes_another_answer(hiding: Callable[..., JobSp
     assert asked() == asked(hash_uris=True) == asked(language=True)
     assert asked() != asked(redact="email") != asked(redact="all")
     assert asked(redact=["email", "phone"]) == asked(redact=["phone", "email"])
+
+
+@pytest.mark.parametrize(
+    ("place", "message", "told"),
+    [
+        (
+            "s3://lake/in/anna b.pdf",
+            "GET /lake/in/anna%20b.pdf: s3://lake/in/anna b.pdf is gone",
+            "GET /{}: {} is gone",
+        ),
+        ("/in/anna.pdf", "/in/anna.pdf: anna.pdf, not banana.pdf", "{}: {}, not banana.pdf"),
+        (
+            "row://refused?why=row+3%3A+Anna",
+            "row 3 of t: another row has its key, name=Anna",
+            "a row that is no",
+        ),
+    ],
+)
+def test_messages_name_nothing(place: str, message: str, told: str) -> None:
+    name = "hmac:" + "0" * 32
+    document = Document(0, "id", name, "v1", 3, address=place)
+    shown = unnamed({"error": {"message": message}}, document)["error"]["message"]
+    assert shown.startswith(told.replace("{}", name)) and "Anna" not in shown
+    plain = Document(0, "id", "s3://lake/t#name=Anna", "v1", 3, address=place)
+    assert unnamed({"error": {"message": message}}, plain)["error"]["message"] == message
+
+
+def test_a_key_that_is_hidden_is_not_shown_by_names() -> None:
+    options = PrivacyOptions(hash_columns=("customer",), key_env=KEY)
+    with pytest.raises(JobError, match="set privacy.hash_uris as well"):
+        hidden_source(PrefixSource([], StorageOptions()), options, ("customer",))
+
+
+def test_of_a_table_only_what_came_since_is_read(tmp_path: Path, hiding: Callable[..., JobSpec]) -> None:
+    rows = pa.table({"uri": [f"{tmp_path}/anna.pdf"], "customer": ["Anna Blyth"]})
+    deltalake.write_deltalake(str(tmp_path / "table"), rows)
+    job = hiding(hash_columns=["customer"]).model_copy(
+        update={
+            "manifest": None,
+            "table": TableOptions(uri=str(tmp_path / "table"), format=TableFormat.DELTA),
+        }
+    )
+    source = source_of(job)
+    pinned = resume(make_plan(job, source.attributes, 0.0), source)
+    assert pinned is not None and pinned["version"] == "0"
+    [listed] = source.documents()
+    assert listed["attributes"].to_pylist()[0]["customer"].startswith("hmac:")
