@@ -33,7 +33,7 @@ from workers.clock import Places
 from workers.condense import condensed
 from workers.discretion import Discretion
 from workers.engines import EngineConfig, Media, Response
-from workers.prompt import Ask, Part, Rung, build
+from workers.prompt import Ask, Part, Rung, build, columns_of
 from workers.registry import ENGINES, resolve
 from workers.supervise import Supervisor
 from workers.validate import Answer, validate
@@ -301,7 +301,7 @@ def _parts(table: pa.Table, *, filled_in: bool) -> Iterator[Part | None]:
         filled_in: whether some prompt wants values of the document's own.
     """
     kept = table["kept"].to_pylist()
-    columns = _columns(table) if filled_in else [{}] * len(table)
+    columns = columns_of(table) if filled_in else [{}] * len(table)
     names = (
         "document_id",
         "version",
@@ -326,23 +326,6 @@ def _parts(table: pa.Table, *, filled_in: bool) -> Iterator[Part | None]:
         checked = None if looks is None else Media(PartKind(kind), looks, digest(looks))
         kept_names = frozenset(names_kept or ())
         yield Part(identity, media, text, PartKind(kind), kept_names, known, bool(trusted), checked)
-
-
-def _columns(table: pa.Table) -> list[dict[str, str]]:
-    """What a prompt may fill in: facts of the part, and the manifest's own columns."""
-    own = table["attributes"].to_pylist() if "attributes" in table.column_names else [None] * len(table)
-    facts = table.select(["uri", "part_index", "parts_total", "media_type"]).to_pylist()
-    return [
-        {name: "" if value is None else str(value) for name, value in (attributes or {}).items()}
-        | {
-            "uri": fact["uri"],
-            "file_name": fact["uri"].rpartition("/")[2],
-            "part_number": str((fact["part_index"] or 0) + 1),
-            "parts_total": str(fact["parts_total"]),
-            "media_type": str(fact["media_type"]),
-        }
-        for fact, attributes in zip(facts, own, strict=True)
-    ]
 
 
 def _next(rung: Rung, fault: GemstreamError, ask: Ask) -> Rung | None:
