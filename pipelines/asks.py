@@ -83,7 +83,9 @@ def make_ask(
         )
     _refuse_unknown_columns(task, attributes)
     adapter = config.adapters[task.adapter] if task.adapter else None
-    made_of = ingredients(task, questions.values(), model, _options(expand), job.seed, adapter)
+    made_of = ingredients(
+        task, questions.values(), model, _options(expand), job.seed, adapter, job.privacy.recipe
+    )
     return Ask(
         task=task,
         questions=questions,
@@ -116,7 +118,9 @@ def make_whole(job: JobSpec, ask: Ask, config: EngineConfig, expand: ExpandOptio
         )
     adapter = config.adapters[ask.task.adapter] if ask.task.adapter else None
     questions = (question, *ask.questions.values())
-    made_of = ingredients(ask.task, questions, config.model, _options(expand), job.seed, adapter)
+    made_of = ingredients(
+        ask.task, questions, config.model, _options(expand), job.seed, adapter, job.privacy.recipe
+    )
     return Ask(
         task=ask.task,
         questions={Shown.TEXT: question},

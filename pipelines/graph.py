@@ -235,6 +235,7 @@ def _infer(
         schema=plan.schema,
         run_id=plan.run_id,
         limits=job.limits,
+        privacy=job.privacy,
     )
     least, most = sizing.engine_replicas
     blocks = blocks_in_flight(lane)

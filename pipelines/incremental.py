@@ -10,6 +10,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pipelines.sources.hidden import HiddenSource
 from pipelines.sources.table import TableSource
 from schemas.errors import ObjectMissing
 from schemas.ids import canonical, digest
@@ -36,11 +37,11 @@ def resume(plan: Plan, source: Source) -> dict[str, Any] | None:
     Returns:
         What the run writes down of the snapshot that it reads, to `source.json`; None of other sources.
     """
-    table = plan.job.table
-    if not isinstance(source, TableSource) or source.pinned is None or table is None:
+    table, rows = plan.job.table, _rows(source)
+    if rows is None or rows.pinned is None or table is None:
         return None
     mine = {
-        **source.pinned,
+        **rows.pinned,
         "settings": digest("table", canonical(_settings(plan))),
         "asked": digest("asked", canonical({k: sorted(v) for k, v in plan.fingerprints.items()})),
         "shard": str(plan.selection.shard) if plan.selection.shard else None,
@@ -48,15 +49,22 @@ def resume(plan: Plan, source: Source) -> dict[str, Any] | None:
     }
     # Of hidden names, the ledger's ids are not those that rows have here.
     if table.incremental and not mine["narrowed"] and not plan.job.privacy.hash_uris:
-        source.since = _last(plan, mine)
-    return {**mine, "since": source.since}
+        rows.since = _last(plan, mine)
+    return {**mine, "since": rows.since}
 
 
 def walk(source: Source, ledger: Ledger) -> Iterator[pa.Table]:
     """The documents that a run lists."""
-    if isinstance(source, TableSource) and source.since is not None:
+    rows = _rows(source)
+    if isinstance(source, TableSource | HiddenSource) and rows is not None and rows.since is not None:
         return source.documents(ledger.owing())
     return source.documents()
+
+
+def _rows(source: Source) -> TableSource | None:
+    """The table that a source lists, perhaps with columns hidden; None if it lists something else."""
+    inner = source.source if isinstance(source, HiddenSource) else source
+    return inner if isinstance(inner, TableSource) else None
 
 
 def _settings(plan: Plan) -> dict[str, Any]:

@@ -110,6 +110,9 @@ class RunReport(BaseModel):
     tasks: dict[str, TaskCounts] = Field(default_factory=dict)
     text_layer: dict[str, TextLayerCounts] = Field(default_factory=dict)
     faults: tuple[FaultCounts, ...] = ()
+    redactions: dict[str, int] = Field(
+        default_factory=dict, description="What was taken out of texts, by kind; never the values."
+    )
     bottlenecks: dict[str, Bottleneck] = Field(default_factory=dict, description="By pool of engines.")
     reckoning: Reckoning | None = Field(
         None, description="What it took, beside what was expected, where the job has rates or prices."
@@ -207,6 +210,9 @@ class RunReport(BaseModel):
             for fault in sorted(self.faults, key=lambda fault: -fault.rows):
                 faults.add_row(str(fault.rows), fault.status, fault.stage, fault.category)
             tables.append(faults)
+        if self.redactions:
+            taken = ", ".join(f"{count} {kind}" for kind, count in self.redactions.items())
+            tables.append(f"taken out of texts: {taken}")
         if self.reckoning is not None:
             tables.append(self.reckoning.table())
         tables += [f"{pool} was held up by {found.sentence}" for pool, found in self.bottlenecks.items()]

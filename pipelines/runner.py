@@ -32,12 +32,14 @@ from pipelines.reckoning import reckon
 from pipelines.report import Counts, FaultCounts, RunReport, TaskCounts, TextLayerCounts
 from pipelines.settle import settle
 from pipelines.sources import open_source
+from pipelines.sources.hidden import hidden_source
 from pipelines.stream import Stream
 from pipelines.verdict import Bottleneck, judge
 from pipelines.versions import versions
 from pipelines.waiting import Waiting, mention_cpus
 from pipelines.whole import due
 from schemas.errors import PageError
+from workers.discretion import refuse_missing
 from workers.storage.factory import join, open_storage
 from workers.tally import TOKENS
 
@@ -105,6 +107,7 @@ def _run(
     refuse_foreign_output(first)
     refuse_foreign_tables(first)
     refuse_into(first)
+    refuse_missing(job.privacy)
     if metrics_port is not None:
         refuse_port(metrics_port)
     source.check()
@@ -131,7 +134,7 @@ def _run(
 
 def source_of(job: JobSpec) -> Source:
     """The source that a job names."""
-    return open_source(
+    source = open_source(
         job.input,
         job.storage,
         manifest=job.manifest,
@@ -141,6 +144,7 @@ def source_of(job: JobSpec) -> Source:
         exclude=job.exclude,
         limit=job.limit,
     )
+    return hidden_source(source, job.privacy, job.table.key if job.table else ())
 
 
 def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunReport:
@@ -224,6 +228,7 @@ def _report(
         ),
         bottlenecks=held_up,
         reckoning=reckoning,
+        redactions=dict(sorted(tally.redactions.items())),
         history=stream.recorder.history(),
         selection=plan.selection,
         models={lane.pool: f"{lane.model.source}@{lane.model.revision}" for lane in plan.lanes},

@@ -36,6 +36,7 @@ class Tally:
         self.seconds: Counter[str] = Counter()
         self.held: dict[str, Counter[str]] = {}
         self.faults: Counter[tuple[str, str, str]] = Counter()
+        self.redactions: Counter[str] = Counter()
         self.statuses: Counter[tuple[str, str]] = Counter()
         self.asked: dict[tuple[str, str, bool], Counter[str]] = defaultdict(Counter)
         self._pending: dict[str, Pending] = {}
@@ -63,6 +64,7 @@ class Tally:
         for row in totals["statuses"]:
             if row["task"]:  # what settles a whole document is a fault, and of no task
                 self.statuses[row["task"], row["status"]] += row["settled_sum"]
+        self.redactions.update({row["kind"]: row["count_sum"] for row in totals["redactions"]})
         for row in totals["faults"]:
             self.faults[row["status"], row["stage"] or "", row["category"] or ""] += row["count_all"]
 

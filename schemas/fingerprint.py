@@ -21,6 +21,7 @@ def ingredients(
     shown: dict[str, Any],
     seed: int,
     adapter: Adapter | None = None,
+    privacy: str | None = None,
 ) -> dict[str, str]:
     """What an answer depends on, by the name a person has for it; part files keep it in their footers.
 
@@ -30,6 +31,7 @@ def ingredients(
         model: who is asked.
         shown: the expand options that change what the model sees or hears.
         seed: of sampling; it counts only where the ladder can leave temperature 0, which is always.
+        privacy: what is taken out of it; an answer that is whole does not mention it.
         adapter: through which LoRA adapter, if any; an answer without one does not mention it.
     """
     sampling = {"max_tokens": task.max_tokens, "temperature": task.temperature, "seed": seed}
@@ -40,7 +42,11 @@ def ingredients(
         "model": model.identity,
         "options": digest(canonical(sampling), canonical(shown)),
     }
-    return made_of if adapter is None else made_of | {"adapter": adapter.identity}
+    if adapter is not None:
+        made_of["adapter"] = adapter.identity
+    if privacy is not None:
+        made_of["privacy"] = digest(privacy)
+    return made_of
 
 
 def fingerprint(made_of: Mapping[str, str]) -> str:

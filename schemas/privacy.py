@@ -3,10 +3,44 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from schemas.errors import JobError
+from schemas.ids import canonical
+
+KINDS = (
+    "email",
+    "phone",
+    "credit_card",
+    "iban",
+    "ip_address",
+    "mac_address",
+    "crypto",
+    "national_id",
+    "url",
+)
+ALL = tuple(kind for kind in KINDS if kind != "url")
+"""Addresses of web pages are of nobody as a rule, and any `name.ending` may be one."""
+NATIONAL = {
+    "AU": ("AuTfnRecognizer", "AuMedicareRecognizer"),
+    "DE": ("DeTaxIdRecognizer", "DeIdCardRecognizer", "DePassportRecognizer", "DeSocialSecurityRecognizer"),
+    "ES": ("EsNifRecognizer", "EsNieRecognizer"),
+    "FI": ("FiPersonalIdentityCodeRecognizer",),
+    "GB": ("UkNinoRecognizer", "NhsRecognizer"),
+    "IN": ("InAadhaarRecognizer", "InPanRecognizer"),
+    "IT": ("ItFiscalCodeRecognizer",),
+    "KR": ("KrRrnRecognizer",),
+    "PL": ("PlPeselRecognizer",),
+    "SE": ("SePersonnummerRecognizer",),
+    "SG": ("SgFinRecognizer",),
+    "TH": ("ThTninRecognizer",),
+    "TR": ("TrNationalIdRecognizer",),
+    "US": ("UsSsnRecognizer", "UsItinRecognizer"),
+    "ZA": ("ZaIdNumberRecognizer",),
+}
+"""By country, presidio's recognizers of numbers that are a person's own."""
 
 
 class PrivacyOptions(BaseModel):
@@ -16,8 +50,7 @@ class PrivacyOptions(BaseModel):
 
     redact: tuple[str, ...] = Field(
         (),
-        description="Kinds to take out of all text: email, phone, credit_card, iban, ip_address and so on, "
-        "or `all` that patterns and checksums can tell.",
+        description=f"Kinds to take out of all text: {', '.join(KINDS)}; or `all` of them but url.",
     )
     names: bool = Field(
         False, description="Besides, have the model name the people in each text, and take them out too."
@@ -40,6 +73,44 @@ class PrivacyOptions(BaseModel):
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("redact")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for kind in value:
+            if kind not in (*KINDS, "all"):
+                meant = get_close_matches(kind, KINDS, 1)
+                hint = f"did you mean {meant[0]!r}?" if meant else f"known: {', '.join(KINDS)}, all"
+                raise JobError(f"privacy.redact: nothing is known of {kind!r} ({hint})", key="privacy.redact")
+        return value
+
+    @model_validator(mode="after")
+    def _no_names(self) -> PrivacyOptions:
+        if self.names:
+            raise JobError(
+                "privacy.names: to have the model name people is not built yet; redact takes out what "
+                "patterns and checksums can tell",
+                key="privacy.names",
+            )
+        return self
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is taken out, each once, in one order."""
+        wanted = {*self.redact, *(ALL if "all" in self.redact else ())}
+        return tuple(kind for kind in KINDS if kind in wanted)
+
+    @property
+    def recipe(self) -> str | None:
+        """What of it changes answers, as one string; None if nothing."""
+        if not self.kinds:
+            return None
+        return canonical({"kinds": self.kinds, "regions": sorted(self.regions)})
+
+    @property
+    def hides(self) -> bool:
+        """Whether something is not to be shown, so that no document may be shown as it is."""
+        return bool(self.kinds or self.hash_uris or self.hash_columns)
 
     @model_validator(mode="after")
     def _keyed(self) -> PrivacyOptions:

@@ -161,6 +161,8 @@ this part the output already holds. `text_trusted` is whether `page_text` says w
 nobody asked; `checked_content` is a page that is shown as text as it looks, where it is to be read by eye as
 well: JPEG bytes, none of them if it could not be drawn."""
 
+REDACTIONS = pa.map_(pa.string(), pa.int32())
+
 ANSWER = pa.schema(
     [
         pa.field("task", pa.string()),
@@ -180,6 +182,8 @@ ANSWER = pa.schema(
         pa.field("queue_seconds", pa.float64()),
         pa.field("generation_seconds", pa.float64()),
         pa.field("text_layer_cer", pa.float64()),
+        pa.field("language", pa.string()),
+        pa.field("redactions", REDACTIONS),
         pa.field("model", pa.string()),
         pa.field("model_revision", pa.string()),
         pa.field("document_metadata", pa.string()),
@@ -195,7 +199,10 @@ that was kept, from its entry into the engine; `queue_seconds` and `generation_s
 own figures of it, before and after it was first scheduled, where it tells them.
 
 `text_layer_cer` is the character error rate of a page read by eye against its own text layer, where that
-can be trusted: of this answer, or, where the page was shown as text, of one that was asked for to know it."""
+can be trusted: of this answer, or, where the page was shown as text, of one that was asked for to know it.
+
+`language` is that of `text`, as ISO 639-1, where the job asks and it can be told; `redactions` is how many
+values of which kind were taken out of the answer, null where none were."""
 
 TEXT_LAYER_CHECK = pa.struct(
     [

@@ -27,6 +27,7 @@ from workers.part_rows import (
     rest_rows,
     settled,
     table_of,
+    unnamed,
 )
 from workers.registry import EXPANDERS, resolve
 
@@ -134,7 +135,7 @@ class Expand:
         suspect = self._journal is not None and self._journal.begin(name) > 0
         for fetched in self._turning("fetching", self._fetcher.stream(documents_of(documents))):
             for row in self._named(fetched) if suspect else self._rows(fetched):
-                rows.append(row)
+                rows.append(unnamed(row, fetched.document))
                 size += len(row.get("content") or b"") + len(row.get("checked_content") or b"")
                 failed += row.get("status") is Status.ERROR and "parts_total" not in row
                 parts += row.get("status") is None

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from schemas.limits import Limits
     from schemas.storage import StorageOptions
 
+HIDDEN = "hmac:"
+"""What the hash that goes in place of a name begins with."""
 AHEAD = 2
 """Documents fetched while one is parsed, so that the parser does not wait for the network."""
 PIECE_BYTES = 8 * 1024 * 1024
@@ -51,6 +53,11 @@ class Document:
     def place(self) -> str:
         """Where its bytes are."""
         return self.address or self.uri
+
+    @property
+    def hidden(self) -> bool:
+        """Whether its `uri` stands in for an address that nobody is to read."""
+        return self.address is not None and self.uri.startswith(HIDDEN)
 
 
 @dataclass(frozen=True, slots=True)

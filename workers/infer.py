@@ -25,13 +25,15 @@ from schemas.errors import (
     TruncatedAnswer,
 )
 from schemas.ids import digest
+from schemas.privacy import PrivacyOptions
 from schemas.rows import IDENTITY, PART_FACTS, PartKind, Status, data_column, error_value
 from workers.answers import borrowed, counted, recorded, silent
 from workers.by_eye import as_it_looks, held
 from workers.clock import Places
 from workers.condense import condensed
+from workers.discretion import Discretion
 from workers.engines import EngineConfig, Media, Response
-from workers.prompt import Ask, Part, Rung, build
+from workers.prompt import Ask, Part, Rung, build, columns_of
 from workers.registry import ENGINES, resolve
 from workers.supervise import Supervisor
 from workers.validate import Answer, validate
@@ -63,6 +65,7 @@ class InferRecipe:
     schema: pa.Schema
     run_id: str
     limits: Limits
+    privacy: PrivacyOptions = PrivacyOptions()
 
 
 def places(config: EngineConfig) -> int:
@@ -93,6 +96,7 @@ class Infer:
         self._journal = journal
         engine = engine or resolve(ENGINES, recipe.engine, "engine")(recipe.config)
         limits = recipe.limits
+        self._discretion = Discretion(recipe.privacy)
         self._places = Places(recipe.config.max_num_seqs)
         self._supervisor = Supervisor(
             engine,
@@ -197,7 +201,7 @@ class Infer:
             outcome |= await self._by_eye(ask, part, outcome, suspect=suspect)
         if outcome.get("data") is not None:
             outcome[data_column(ask.task.name)] = outcome.pop("data")
-        return common | outcome
+        return common | await self._discretion.outcome(outcome)
 
     async def _by_eye(
         self, ask: Ask, part: Part, outcome: dict[str, Any], *, suspect: bool
@@ -254,6 +258,7 @@ class Infer:
         """One row per answer, beside the facts of its part."""
         schema, recipe = self._recipe.schema, self._recipe
         columns: dict[str, Any] = {name: rows[name] for name in CARRIED}
+        columns["document_metadata"] = self._discretion.column(rows["document_metadata"])
         if "attributes" in schema.names:
             columns["attributes"] = rows["attributes"]
         columns["settled"] = pa.repeat(pa.scalar(1, pa.int32()), len(answers))
@@ -276,6 +281,7 @@ class Infer:
         columns: dict[str, Any] = {
             name: rows[name] for name in (*CARRIED, "status", "settled", "task", "error")
         }
+        columns["document_metadata"] = self._discretion.column(rows["document_metadata"])
         if "attributes" in schema.names:
             columns["attributes"] = rows["attributes"]
         columns |= _repeated(count, run_id=self._recipe.run_id)
@@ -295,7 +301,7 @@ def _parts(table: pa.Table, *, filled_in: bool) -> Iterator[Part | None]:
         filled_in: whether some prompt wants values of the document's own.
     """
     kept = table["kept"].to_pylist()
-    columns = _columns(table) if filled_in else [{}] * len(table)
+    columns = columns_of(table) if filled_in else [{}] * len(table)
     names = (
         "document_id",
         "version",
@@ -320,23 +326,6 @@ def _parts(table: pa.Table, *, filled_in: bool) -> Iterator[Part | None]:
         checked = None if looks is None else Media(PartKind(kind), looks, digest(looks))
         kept_names = frozenset(names_kept or ())
         yield Part(identity, media, text, PartKind(kind), kept_names, known, bool(trusted), checked)
-
-
-def _columns(table: pa.Table) -> list[dict[str, str]]:
-    """What a prompt may fill in: facts of the part, and the manifest's own columns."""
-    own = table["attributes"].to_pylist() if "attributes" in table.column_names else [None] * len(table)
-    facts = table.select(["uri", "part_index", "parts_total", "media_type"]).to_pylist()
-    return [
-        {name: "" if value is None else str(value) for name, value in (attributes or {}).items()}
-        | {
-            "uri": fact["uri"],
-            "file_name": fact["uri"].rpartition("/")[2],
-            "part_number": str((fact["part_index"] or 0) + 1),
-            "parts_total": str(fact["parts_total"]),
-            "media_type": str(fact["media_type"]),
-        }
-        for fact, attributes in zip(facts, own, strict=True)
-    ]
 
 
 def _next(rung: Rung, fault: GemstreamError, ask: Ask) -> Rung | None:

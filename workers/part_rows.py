@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_FAULTS = 3
 """Parts of one document that may take the parser down before the rest of it is given up."""
+
+NO_DOCUMENT = "row://refused"
 
 Row = dict[str, Any]
 
@@ -55,6 +59,23 @@ def base_of(fetched: Fetched) -> Row:
         "media_type": fetched.sniffed.media_type if fetched.sniffed else None,
         "document_digest": fetched.digest,
     }
+
+
+def unnamed(row: Row, document: Document) -> Row:
+    """A row whose message does not name a document that goes by another name: neither its address, nor how
+    that is written in a request, nor its file's name."""
+    error = row.get("error")
+    if not document.hidden or not error or not error["message"]:
+        return row
+    if document.place.startswith(NO_DOCUMENT):  # with the reason, which names the row by its key
+        message = "a row that is no document: its key or its address is null, or another row has its key"
+        return row | {"error": error | {"message": message}}
+    path = document.place.split("://", 1)[-1]
+    spelled = {document.place, path, path.partition("/")[2], path.rpartition("/")[2]}
+    spelled |= {quote(name) for name in spelled}
+    names = "|".join(re.escape(name) for name in sorted(spelled - {""}, key=len, reverse=True))
+    message = re.sub(rf"(?<!\w)({names})(?!\w)", document.uri, error["message"])
+    return row | {"error": error | {"message": message}}
 
 
 def settled(status: Status, error: Row) -> Row:

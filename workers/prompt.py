@@ -18,6 +18,8 @@ from workers.engines import Media, Request
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pyarrow as pa
+
     from schemas.tasks.base import Task
 
 MARKUP = re.compile(
@@ -113,6 +115,23 @@ def build(ask: Ask, part: Part, rung: Rung) -> Request:
         attempt=rung.attempt,
         adapter=ask.task.adapter,
     )
+
+
+def columns_of(table: pa.Table) -> list[dict[str, str]]:
+    """What a prompt may fill in: facts of the part, and the manifest's own columns."""
+    own = table["attributes"].to_pylist() if "attributes" in table.column_names else [None] * len(table)
+    facts = table.select(["uri", "part_index", "parts_total", "media_type"]).to_pylist()
+    return [
+        {name: "" if value is None else str(value) for name, value in (attributes or {}).items()}
+        | {
+            "uri": fact["uri"],
+            "file_name": fact["uri"].rpartition("/")[2],
+            "part_number": str((fact["part_index"] or 0) + 1),
+            "parts_total": str(fact["parts_total"]),
+            "media_type": str(fact["media_type"]),
+        }
+        for fact, attributes in zip(facts, own, strict=True)
+    ]
 
 
 def as_text(words: str) -> str:

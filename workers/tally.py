@@ -25,6 +25,8 @@ TALLY = pa.schema(
     ]
 )
 
+REDACTED = pa.list_(pa.struct([pa.field("kind", pa.string(), nullable=False), pa.field("count", pa.int32())]))
+
 
 def summarise(outcomes: pa.Table) -> pa.Table:
     """OUTCOMES to TALLY: per document, what it owes in all and what these rows settle."""
@@ -78,9 +80,18 @@ def totals(outcomes: pa.Table) -> dict[str, Any]:
             for row in per_task.to_pylist()
         ],
         "parts": _parts(outcomes),
+        "redactions": _redactions(outcomes["redactions"]),
         "statuses": outcomes.group_by(["task", "status"]).aggregate([("settled", "sum")]).to_pylist(),
         "faults": flat.group_by(["status", "stage", "category"]).aggregate([([], "count_all")]).to_pylist(),
     }
+
+
+def _redactions(column: pa.ChunkedArray) -> list[dict[str, Any]]:
+    """What was taken out of texts, by kind."""
+    pairs = pc.list_flatten(column.cast(REDACTED))
+    flat = pa.table({name: pc.struct_field(pairs, name) for name in ("kind", "count")})
+    rows: list[dict[str, Any]] = flat.group_by("kind").aggregate([("count", "sum")]).to_pylist()
+    return rows
 
 
 def _parts(outcomes: pa.Table) -> list[dict[str, Any]]:

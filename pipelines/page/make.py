@@ -124,13 +124,15 @@ def make_page(plan: Plan, report: RunReport) -> Page:
     from pipelines.quality import read_quality
 
     job = plan.job
-    sample = Sample(job.report.gallery)
+    # Pictures show what was taken out of texts, and are fetched by names.
+    size = 0 if job.privacy.hides else job.report.gallery
+    sample = Sample(size)
     facts = read_facts(report, [task.name for task in job.tasks], job.storage, sample)
     return Page(
         report=report,
         facts=facts,
         gallery=gallery(plan, sample.chosen()),
-        gallery_off=not job.report.gallery,
+        gallery_off=not size,
         quality=read_quality(report.output, job.storage, report.run_id),
         job=yaml.safe_dump(job.public(), sort_keys=False, allow_unicode=True),
         command=command_of(report.selection),

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from schemas.errors import AddressRefused
 from schemas.ids import document_id
+from workers.fetch import HIDDEN
 from workers.keys import spelled
 from workers.storage.factory import admit
 
@@ -98,7 +99,7 @@ def row_naming(
 def hidden(uri: str, secret: SecretStr) -> str:
     """What goes in place of a name: who does not have the key can neither read nor guess it."""
     key = secret.get_secret_value().encode()
-    return f"hmac:{hmac.new(key, uri.encode(), hashlib.sha256).hexdigest()[:32]}"
+    return f"{HIDDEN}{hmac.new(key, uri.encode(), hashlib.sha256).hexdigest()[:32]}"
 
 
 def _escaped(text: Any) -> Any:

@@ -1,0 +1,132 @@
+"""What a job wants taken out of texts is in none of them, and what is left reads on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import JobError
+from schemas.privacy import ALL, PrivacyOptions
+from schemas.rows import Status
+from workers.discretion import Discretion
+from workers.redact import Redactor, merged
+
+REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "PL", "SE")
+VALUES = {
+    "email": ("jo.doe+x@example.co.uk", "anna@mail.corp.local", "müller@straße.de"),
+    "phone": ("(212) 555-2368", "020 7946 0958", "030 1234567", "01 42 68 53 00", "+39 06 698 82001"),
+    "credit_card": ("4111 1111 1111 1111", "4111-1111-1111-1111", "378282246310005"),
+    "iban": ("DE89 3704 0044 0532 0130 00", "GB29NWBK60161331926819"),
+    "ip_address": ("192.168.10.7", "2001:db8:85a3::8a2e:370:7334"),
+    "mac_address": ("00:1B:44:11:3A:B7",),
+    "crypto": ("1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2",),
+    "national_id": (
+        "856-45-6789",
+        "AB 12 34 56 C",
+        "36574261809",
+        "12345678Z",
+        "RSSMRA85T10A562S",
+        "44051401359",
+    ),
+}
+ORDINARY = (
+    "Invoice No. 2024-0815-4711 of 12.03.2024, total EUR 1,234.56 incl. 19% VAT 197.11",
+    "4711 0815 12/31/2023 23:59:59 page 12 of 148",
+    "Order 100-2345678-9012345, qty 12, 3 x 14.99 = 44.97",
+    "ISBN 978-3-16-148410-0; DOI 10.1000/182; RFC 2119 section 4.2.1",
+    "2019 2020 2021 2022 2023",
+    "Net 12 345 678,90 kr; 1 000 000 USD; 12.345.678,90 EUR",
+    "Card 4111 1111 1111 1112 and account DE89 3704 0044 0532 0130 01 do not exist",
+    "lat 52.520008, long 13.404954",
+)
+
+
+@pytest.fixture(scope="module")
+def redactor() -> Redactor:
+    return Redactor(PrivacyOptions(redact=("all",), regions=REGIONS))
+
+
+@pytest.mark.parametrize(("kind", "value"), [(kind, value) for kind in VALUES for value in VALUES[kind]])
+def test_values_of_many_countries(redactor: Redactor, kind: str, value: str) -> None:
+    counts: Counter[str] = Counter()
+    assert redactor.text(f"Contact: {value}, thanks", counts) == f"Contact: [{kind}], thanks"
+    assert counts == {kind: 1}
+
+
+@pytest.mark.parametrize("text", ORDINARY)
+def test_amounts_dates_and_numbers_that_do_not_add_up_stay(redactor: Redactor, text: str) -> None:
+    assert redactor.text(text, Counter()) == text
+
+
+PLANTED = st.lists(st.sampled_from([(kind, value) for kind in VALUES for value in VALUES[kind]]), max_size=4)
+
+
+@settings(max_examples=40)
+@given(planted=PLANTED, words=st.lists(st.sampled_from(["paid", "Total:", "über", "\n", "x."]), min_size=5))
+def test_nothing_planted_is_left(
+    redactor: Redactor, planted: list[tuple[str, str]], words: list[str]
+) -> None:
+    pieces = [words[0]]
+    for (_, value), word in zip(planted, words[1:], strict=False):
+        pieces += [value, f"and {word}"]
+    counts: Counter[str] = Counter()
+    clean = redactor.text(" ".join(pieces), counts)
+    assert not [value for _, value in planted if value in clean]
+    assert counts == Counter(kind for kind, _ in planted)
+    again: Counter[str] = Counter()
+    assert redactor.text(clean, again) == clean and not again
+
+
+def test_only_what_is_asked_for() -> None:
+    only = Redactor(PrivacyOptions(redact=("iban",)))
+    text = "jo@example.org pays to GB29NWBK60161331926819"
+    assert only.text(text, Counter()) == "jo@example.org pays to [iban]"
+
+
+def test_what_overlaps_goes_whole() -> None:
+    assert merged([(4, 9, 0.4, "phone"), (0, 6, 1.0, "iban"), (12, 13, 0.5, "email")]) == [
+        (0, 9, 1.0, "iban"),
+        (12, 13, 0.5, "email"),
+    ]
+
+
+def test_an_outcome_says_how_many_and_not_which(redactor: Redactor) -> None:
+    discretion = Discretion(PrivacyOptions(redact=("all",), regions=REGIONS))
+    mail = "jo@example.org"
+    typed = {"who": mail, "when": None, "pay": [{"to": "GB29NWBK60161331926819"}], "total": 3}
+    said = {"status": Status.RECORD, "text": f'{{"who": "{mail}"}}', "data:extract": typed}
+    clean = asyncio.run(discretion.outcome(said))
+    assert clean["data:extract"] == {"who": "[email]", "when": None, "pay": [{"to": "[iban]"}], "total": 3}
+    assert clean["text"] == '{"who": "[email]"}'
+    assert clean["redactions"] == {"email": 1, "iban": 1}
+    error = {"message": f"{mail!r} is no date", "category": "off_schema"}
+    failed = asyncio.run(discretion.outcome({"status": Status.ERROR, "text": mail, "error": error}))
+    assert failed["error"] == {"message": "'[email]' is no date", "category": "off_schema"}
+    assert failed["redactions"] == {"email": 1}
+    titles = pa.chunked_array([pa.array(['{"author":"jo@example.org"}', None])])
+    assert discretion.column(titles).to_pylist() == ['{"author":"[email]"}', None]
+
+
+def test_nothing_is_asked_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    everything = Redactor(PrivacyOptions(redact=("all", "url")))
+    clean = everything.text("jo@example.zzz or https://example.org/a, +49 30 123456", Counter())
+    assert "example" not in clean
+
+
+def test_kinds_are_known() -> None:
+    assert PrivacyOptions(redact=("all",)).kinds == ALL
+    with pytest.raises(JobError, match="did you mean 'email'"):
+        PrivacyOptions(redact=("emails",))
+    with pytest.raises(JobError, match="not built yet"):
+        PrivacyOptions(names=True)
