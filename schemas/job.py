@@ -256,8 +256,7 @@ class JobSpec(Options):
     def public(self) -> dict[str, Any]:
         """The same, all that looks like a secret masked: what a run writes down about itself."""
         values = self.plain()
-        values["engine"], values["storage"] = masked(values["engine"]), masked(values["storage"])
-        return values
+        return values | {name: masked(values[name]) for name in ("engine", "storage", "sink", "table")}
 
 
 def make_job(values: Mapping[str, Any]) -> JobSpec:

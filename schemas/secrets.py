@@ -7,7 +7,9 @@ from typing import Any
 
 MASK = "**********"
 """As pydantic writes a SecretStr."""
-_NAMED = re.compile(r"(token|api_?key|secret|password|authorization)$", re.IGNORECASE)
+_NAMED = re.compile(
+    r"(token|(api|access|account|sas)[_.-]?key|secret|password|credential|authorization)s?$", re.IGNORECASE
+)
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 

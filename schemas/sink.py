@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.errors import JobError
-from schemas.tables import TableFormat
+from schemas.tables import TableFormat, without_secrets
 
 
 class SinkOptions(BaseModel):
@@ -32,6 +32,7 @@ class SinkOptions(BaseModel):
 
     @model_validator(mode="after")
     def _placed(self) -> SinkOptions:
+        without_secrets(self.catalog, "sink.catalog")
         if self.kind is TableFormat.ICEBERG and not self.tables:
             raise JobError("sink.tables: name the namespace for Iceberg's tables", key="sink.tables")
         return self

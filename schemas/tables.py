@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from schemas.errors import JobError
+from schemas.secrets import masked
 
 
 class TableFormat(StrEnum):
@@ -18,6 +19,24 @@ class TableFormat(StrEnum):
     DELTA = "delta"
     ICEBERG = "iceberg"
     LANCE = "lance"
+
+
+def without_secrets(catalog: dict[str, str], key: str) -> dict[str, str]:
+    """A catalog's properties, which are written down with a run and shown to workers.
+
+    Raises:
+        JobError: one of them is a secret; it says where pyiceberg reads it from instead.
+    """
+    found = [name for name, value in masked(catalog).items() if value != catalog[name]]
+    if found:
+        variable = f"PYICEBERG_CATALOG__{catalog.get('name', 'default').upper()}__"
+        name = found[0].upper().replace(".", "__").replace("-", "_")
+        raise JobError(
+            f"{key}.{found[0]} is a secret, and a job is written down: leave it out, and set "
+            f"{variable}{name} in the environment of the driver and the workers",
+            key=key,
+        )
+    return catalog
 
 
 class Place(BaseModel):
@@ -80,6 +99,7 @@ class TableOptions(BaseModel):
 
     @model_validator(mode="after")
     def _one_content(self) -> Self:
+        without_secrets(self.catalog, "table.catalog")
         if self.uri_column and self.bytes_column:
             raise JobError(
                 "table: a document is either in bytes_column or where uri_column says", key="table.uri_column"

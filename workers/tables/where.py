@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from difflib import get_close_matches
 from functools import reduce
 from operator import and_, or_
@@ -119,10 +120,14 @@ class _Translation:
     def _value(self, node: Any, kind: pa.DataType) -> pa.Scalar:
         constant = self._constant(node)
         try:
-            if constant is None:
-                return pa.scalar(None, kind)
             if isinstance(constant, str) and not pa.types.is_string(kind):
-                return pa.scalar(constant).cast(kind)
+                return _read(constant, kind)
+            if isinstance(constant, Decimal):
+                # Arrow would cut what does not fit a column of whole numbers, and other rows would be found.
+                exact = constant == constant.to_integral_value() or not pa.types.is_integer(kind)
+                if not exact:
+                    raise pa.ArrowInvalid("not a whole number")
+                constant = constant if pa.types.is_decimal(kind) else _plain(constant, kind)
             return pa.scalar(constant, kind)
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
             raise _fault(self._where, f"holds {node.sql()} against a column of {kind}") from error
@@ -135,9 +140,9 @@ class _Translation:
         if isinstance(node, exp.Boolean):
             return bool(node.this)
         if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal) and not node.this.is_string:
-            return _number("-" + node.this.this)
+            return Decimal("-" + node.this.this)
         if isinstance(node, exp.Literal):
-            return node.this if node.is_string else _number(node.this)
+            return node.this if node.is_string else Decimal(node.this)
         if isinstance(node, exp.Cast) and isinstance(node.this, exp.Literal):  # DATE '2024-01-31'
             return node.this.this
         raise self._not_taken(node)
@@ -150,8 +155,18 @@ class _Translation:
         )
 
 
-def _number(text: str) -> int | float:
-    return int(text) if text.lstrip("-").isdigit() else float(text)
+def _plain(number: Decimal, kind: pa.DataType) -> int | float:
+    return int(number) if pa.types.is_integer(kind) else float(number)
+
+
+def _read(text: str, kind: pa.DataType) -> pa.Scalar:
+    """What is written in quotes, as a value of its column; a time without a zone is UTC."""
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        try:
+            return pa.scalar(text).cast(kind)
+        except pa.ArrowInvalid:
+            return pc.assume_timezone(pa.scalar(text).cast(pa.timestamp(kind.unit)), "UTC").cast(kind)
+    return pa.scalar(text).cast(kind)
 
 
 def _fault(where: str, what: str) -> JobError:

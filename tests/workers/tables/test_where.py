@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -112,3 +113,30 @@ def test_what_is_not_taken_is_told(where: str, told: str) -> None:
         expression(where, SCHEMA)
     assert caught.value.fields["key"] == "table.filter"
     assert told in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ("price < -1.5", [0]),
+        ("price = 1.50", [2]),
+        ("at >= '2024-01-02'", [1, 2]),
+        ("at = '2024-01-02T01:00:00+01:00'", [1]),
+        ("n >= 1.0", [1, 2]),
+    ],
+)
+def test_a_constant_is_a_value_of_its_column(where: str, found: list[int]) -> None:
+    schema = pa.schema([("n", pa.int8()), ("price", pa.decimal128(9, 2)), ("at", pa.timestamp("us", "UTC"))])
+    rows = pa.Table.from_pylist(
+        [
+            {"n": n, "price": price, "at": datetime(2024, 1, 1 + n, tzinfo=UTC)}
+            for n, price in enumerate(map(Decimal, ("-2", "-1.5", "1.5")))
+        ],
+        schema,
+    )
+    assert rows.filter(expression(where, schema))["n"].to_pylist() == found
+
+
+def test_no_part_of_a_constant_is_cut_off() -> None:
+    with pytest.raises(JobError, match="0.5 against a column of int64"):
+        expression("n >= 0.5", SCHEMA)
