@@ -199,6 +199,7 @@ def _lane(
         pages=pages,
         text_characters=room_for_text(tasks, length) if pages is not Pages.IMAGE else 0,
         checked_share=job.expand.checked_share if any(map(_is_checked, tasks)) else 0,
+        hashed=job.duplicates.images is not None and pool == "vision",
         upright=job.expand.upright if pool == "vision" else None,
         tiling=_tiling(job, pool, model, engine),
         image_size=job.expand.image_size or model.image_size,

@@ -17,8 +17,9 @@ class DuplicateOptions(BaseModel):
     images: int | None = Field(
         None,
         ge=0,
-        le=32,
-        description="Group pictures whose perceptual hashes (64 bits) differ by at most so many bits.",
+        le=10,
+        description="Group pictures whose perceptual hashes (64 bits) differ by at most so many bits. "
+        "Such as have nothing in common differ by some 32.",
     )
     text: float | None = Field(
         None,
