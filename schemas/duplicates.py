@@ -12,7 +12,8 @@ class DuplicateOptions(BaseModel):
 
     attach: bool = Field(
         True,
-        description="Answer documents with the same bytes once, and give each of them the answers.",
+        description="Answer documents with the same bytes once, and give each of them the answers. "
+        "Not so where a prompt names what tells them apart, such as $file_name.",
     )
     images: int | None = Field(
         None,

@@ -120,6 +120,13 @@ def test_a_job_may_have_each_asked_about(run_job: RunJob, place: Place) -> None:
     assert (report.tasks["caption"].answers, report.duplicates) == (2, 0)
 
 
+def test_questions_that_name_the_document_are_asked_about_each(run_job: RunJob, place: Place) -> None:
+    place.put(a_png=picture(10), b_png=picture(10))
+    by_name = {"task": "ask", "prompt": "What is in $file_name?"}
+    report = run_job(place.job(tasks=[by_name]))
+    assert (report.tasks["ask"].answers, report.duplicates) == (2, 0)
+
+
 def test_copies_say_of_themselves_what_is_theirs() -> None:
     from pipelines.attach import attached
     from schemas.rows import records_schema
