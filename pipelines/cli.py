@@ -42,6 +42,7 @@ from pipelines.flags import (
     settings_of,
 )
 from pipelines.lake.command import sync
+from pipelines.near import duplicates
 from pipelines.subtitles import subtitles
 from schemas.errors import GemstreamError, Interrupted, JobError
 
@@ -144,6 +145,7 @@ app.command()(upkeep.retry)
 app.command()(upkeep.gc)
 app.command()(sync)
 app.command()(subtitles)
+app.command()(duplicates)
 app.command()(judging.evaluate)
 app.command()(measuring.bench)
 app.command()(doctoring.doctor)

@@ -139,7 +139,7 @@ class Feed:
         """Documents with all their answers are originals of whatever has their content. With `force` they are
         asked again, and with them the first of each content that is met."""
         plan = self._plan
-        if plan.job.duplicates.attach and not plan.selection.force:
+        if plan.attaches and not plan.selection.force:
             columns = ["document_id", "version", "document_digest"]
             for rows in read_columns(plan.output, plan.job.storage, "documents", columns):
                 known = pc.and_(ledger.is_complete(rows), pc.is_valid(rows["document_digest"]))

@@ -212,7 +212,7 @@ def _branch(
             "tasks_by_kind": lane.tasks_by_kind,
             "meter": replace(meter, lane=lane.pool),
             "journal": journal,
-            "originals": OriginalsHandle(feed) if job.duplicates.attach else None,
+            "originals": OriginalsHandle(feed) if plan.attaches else None,
         },
     )
     return _infer(parts, plan, lane, lane.asks, meter, journal, sizing)

@@ -19,6 +19,7 @@ from schemas.models.adapter import adapters_for
 from schemas.models.base import GEMMA4_BUDGETS, gemma4_budget
 from schemas.rows import Pages, PartKind, Tiling, outcomes_schema
 from schemas.selection import Selection
+from schemas.tasks.ask import OF_CONTENT
 from workers.engines import EngineConfig
 from workers.expand import ExpandOptions
 from workers.registry import ENGINES, resolve
@@ -81,6 +82,13 @@ class Plan:
     lanes: tuple[Lane, ...]
     attributes: pa.DataType | None
     selection: Selection = Selection()
+
+    @property
+    def attaches(self) -> bool:
+        """Whether documents with the same content are answered once. Not where a question names what tells
+        them apart, their names or columns of their own: its answers are of these as well."""
+        named = {column for lane in self.lanes for ask in lane.asks for column in ask.task.columns}
+        return self.job.duplicates.attach and named <= OF_CONTENT
 
     @property
     def output(self) -> str:
@@ -199,6 +207,7 @@ def _lane(
         pages=pages,
         text_characters=room_for_text(tasks, length) if pages is not Pages.IMAGE else 0,
         checked_share=job.expand.checked_share if any(map(_is_checked, tasks)) else 0,
+        hashed=job.duplicates.images is not None and pool == "vision",
         upright=job.expand.upright if pool == "vision" else None,
         tiling=_tiling(job, pool, model, engine),
         image_size=job.expand.image_size or model.image_size,

@@ -106,6 +106,7 @@ class RunReport(BaseModel):
     seconds: float
     counts: Counts
     duplicates: int = Field(0, description="Of those, documents that have the answers of another one.")
+    near: int = Field(0, description="Groups of documents and pages that are nearly the same, in `near/`.")
     media: dict[str, int] = Field(default_factory=dict)
     tasks: dict[str, TaskCounts] = Field(default_factory=dict)
     text_layer: dict[str, TextLayerCounts] = Field(default_factory=dict)
@@ -182,6 +183,8 @@ class RunReport(BaseModel):
             tables.append(
                 f"{self.duplicates} of them have the same content as others, and their answers: asked once"
             )
+        if self.near:
+            tables.append(f"{self.near} groups of what is nearly the same: {self.output}/near")
         if self.tasks:
             names = ("task", "answers", "invalid", "tokens in", "cached", "tokens out", "s each")
             tasks = Table(*names, title="answers")

@@ -25,6 +25,7 @@ from pipelines.lake.sync import bring_up
 from pipelines.lake.tables import refuse_foreign_tables
 from pipelines.lease import Lease
 from pipelines.metrics import RunMetrics
+from pipelines.near import group_near, refuse_without_libraries
 from pipelines.occupancy import refuse_foreign_output
 from pipelines.page.make import publish_page
 from pipelines.plan import Plan, make_plan
@@ -108,6 +109,7 @@ def _run(
     refuse_foreign_tables(first)
     refuse_into(first)
     refuse_missing(job.privacy)
+    refuse_without_libraries(job.duplicates)
     if metrics_port is not None:
         refuse_port(metrics_port)
     source.check()
@@ -177,13 +179,14 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
             stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
         duplicates = attach(plan) if stream.stopped is None else 0
         found = settle(plan, listed)
+        near = group_near(plan.output, plan.job.storage, plan.job.duplicates) if stream.stopped is None else 0
         tables = bring_up(plan, listed, lease.check) | enrich(plan, lease.check)
         seconds = time.monotonic() - began
         _, _, times = stream.look(last=True)
     held_up = judge(times, stream.timelines, sizing.expand_workers, sizing.engine_replicas[1])
     reckoning = reckon(plan, stream.tally, times, stream.record_bytes, seen)
     report = _report(plan, stream, found, started, seconds, held_up, reckoning)
-    report = report.model_copy(update={"tables": tables, "duplicates": duplicates})
+    report = report.model_copy(update={"tables": tables, "duplicates": duplicates, "near": near})
     _write(plan, "report.json", report.model_dump_json(indent=2))
     # Last: a run with counts is a run that ended.
     _write(plan, "counts.json", json.dumps(report.counts.model_dump(), indent=2))

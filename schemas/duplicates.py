@@ -12,13 +12,15 @@ class DuplicateOptions(BaseModel):
 
     attach: bool = Field(
         True,
-        description="Answer documents with the same bytes once, and give each of them the answers.",
+        description="Answer documents with the same bytes once, and give each of them the answers. "
+        "Not so where a prompt names what tells them apart, such as $file_name.",
     )
     images: int | None = Field(
         None,
         ge=0,
-        le=32,
-        description="Group pictures whose perceptual hashes (64 bits) differ by at most so many bits.",
+        le=10,
+        description="Group pictures whose perceptual hashes (64 bits) differ by at most so many bits. "
+        "Such as have nothing in common differ by some 32.",
     )
     text: float | None = Field(
         None,

@@ -109,6 +109,7 @@ PART_FACTS = pa.schema(
         pa.field("height", pa.int32()),
         pa.field("rotation", pa.int16()),
         pa.field("tiles", pa.int16()),
+        pa.field("picture_hash", pa.int64()),
         pa.field("start_seconds", pa.float64()),
         pa.field("end_seconds", pa.float64()),
     ]
@@ -118,7 +119,9 @@ from 0, and is null where a row is about the document as a whole.
 `shown` is how the part was put before the model: image, text or audio; null where it never was.
 `width` and `height` are points for a page and pixels for an image, as the document has them (before
 scaling to the model); `rotation` is the clockwise turn in degrees that was applied; `tiles` is how many tiles
-the model saw besides the whole, each at the whole's number of tokens, and null where there were none."""
+the model saw besides the whole, each at the whole's number of tokens, and null where there were none.
+`picture_hash` is the perceptual hash of what the model saw, null unless the job groups pictures by it:
+`bit_count(xor(a, b))` is how far two of them are from one another."""
 
 ERROR = pa.struct(
     [

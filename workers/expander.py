@@ -16,6 +16,7 @@ from workers.clock import Clock
 from workers.expand import Expander, ExpandOptions, Opened, Part
 from workers.fetch import DOCUMENT, Fetched, Fetcher, documents_of
 from workers.guard import Guard
+from workers.near import picture_hash
 from workers.part_rows import (
     MAX_FAULTS,
     Row,
@@ -83,7 +84,13 @@ def expand(
     end = opened.parts_total if stop is None else stop
     step = step or expander.chunk
     for begin in range(start, end, step):
-        yield from expander.parts(path, scratch, opened, begin, min(begin + step, end), options, limits)
+        parts = expander.parts(path, scratch, opened, begin, min(begin + step, end), options, limits)
+        yield from map(hashed, parts) if options.hashed else parts
+
+
+def hashed(part: Part) -> Part:
+    """A part with the perceptual hash of its picture. It is made where the parser runs, under its limits."""
+    return replace(part, picture_hash=picture_hash(part.content)) if part.content else part
 
 
 class Expand:
@@ -289,7 +296,7 @@ class Expand:
         limits = self._limits
         if self._guard is None:
             self._guard = Guard(limits.expand_seconds, limits.expand_bytes, answers=(Opened, Part))
-        libraries = _member(work.expander).libraries
+        libraries = (*_member(work.expander).libraries, *(("imagehash",) if self._options.hashed else ()))
         path, named = work.folder / DOCUMENT, f"{work.document.document_id}/{work.document.version}"
         options = self._options.model_copy(update={"document": named})
         try:

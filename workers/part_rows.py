@@ -102,6 +102,7 @@ def part_rows(base: Row, part: Part, work: Work) -> Iterator[Row]:
         "height": part.height,
         "rotation": part.rotation,
         "tiles": part.tiles,
+        "picture_hash": part.picture_hash,
         "start_seconds": part.start_seconds,
         "end_seconds": part.end_seconds,
     }

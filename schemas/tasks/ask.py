@@ -11,6 +11,8 @@ from schemas.tasks.base import Task
 
 COLUMNS = ("uri", "file_name", "part_number", "parts_total", "media_type")
 """What a prompt may name besides the manifest's own columns."""
+OF_CONTENT = frozenset({"part_number", "parts_total", "media_type"})
+"""Those that are the same for documents with the same bytes."""
 
 
 class Ask(Task):

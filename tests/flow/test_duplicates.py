@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -119,6 +120,13 @@ def test_a_job_may_have_each_asked_about(run_job: RunJob, place: Place) -> None:
     assert (report.tasks["caption"].answers, report.duplicates) == (2, 0)
 
 
+def test_questions_that_name_the_document_are_asked_about_each(run_job: RunJob, place: Place) -> None:
+    place.put(a_png=picture(10), b_png=picture(10))
+    by_name = {"task": "ask", "prompt": "What is in $file_name?"}
+    report = run_job(place.job(tasks=[by_name]))
+    assert (report.tasks["ask"].answers, report.duplicates) == (2, 0)
+
+
 def test_copies_say_of_themselves_what_is_theirs() -> None:
     from pipelines.attach import attached
     from schemas.rows import records_schema
@@ -164,3 +172,41 @@ def test_copies_say_of_themselves_what_is_theirs() -> None:
         ("b", "9", "one", "run", None),
         ("c", "9", "two", "run", None),
     }
+
+
+def test_what_is_nearly_the_same_is_grouped(run_job: RunJob, place: Place) -> None:
+    from typer.testing import CliRunner
+
+    from pipelines.cli import app
+
+    def shapes(seed: int, side: int) -> bytes:
+        rng, image, body = random.Random(seed), Image.new("RGB", (400, 400), "white"), io.BytesIO()
+        for _ in range(10):
+            left, top = rng.randrange(320), rng.randrange(320)
+            image.paste((rng.randrange(200), 40, 90), (left, top, left + 80, top + 70))
+        image.resize((side, side)).save(body, "JPEG", quality=60)
+        return body.getvalue()
+
+    place.put(a_jpg=shapes(1, 400), b_jpg=shapes(1, 300), c_jpg=shapes(2, 400), d_jpg=shapes(1, 250))
+    job = place.job(duplicates={"images": 6}, include=["[abc].jpg"])
+    assert run_job(job).near == 1
+
+    def found() -> list[tuple[str, int, list[str]]]:
+        groups: dict[tuple[str, str, int], list[str]] = {}
+        for row in read(job, "near", "kind", "group_id", "members", "uri"):
+            key = (row["kind"], row["group_id"], row["members"])
+            groups.setdefault(key, []).append(row["uri"].rpartition("/")[2])
+        return sorted((kind, members, uris) for (kind, _, members), uris in groups.items())
+
+    assert found() == [("image", 2, ["a.jpg", "b.jpg"])]
+    assert read(job, "documents", "fingerprints") and len(names(job, "records/task=caption")) == 3
+
+    # Whoever comes later joins the group, and asking for it changes no answer that is there.
+    assert run_job(place.job(duplicates={"images": 6})).tasks["caption"].answers == 1
+    assert found() == [("image", 3, ["a.jpg", "b.jpg", "d.jpg"])]
+
+    told = CliRunner().invoke(app, ["duplicates", job.output, "--images", "0", "--text", "1"])
+    assert told.exit_code == 0, told.output
+    assert all(members >= 2 for _, members, _ in found())
+    refused = CliRunner().invoke(app, ["duplicates", job.output])
+    assert "nothing to group by" in str(refused.exception)

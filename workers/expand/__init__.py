@@ -26,7 +26,7 @@ class ExpandOptions(BaseModel):
     """How documents become parts. All of it but what is `UNSEEN` is part of the fingerprint, and what is
     null is not: it says nothing about that lane."""
 
-    UNSEEN: ClassVar[set[str]] = {"passwords", "checked_share", "document"}
+    UNSEEN: ClassVar[set[str]] = {"passwords", "checked_share", "document", "hashed"}
     """What changes nothing that an answer is made of."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +41,7 @@ class ExpandOptions(BaseModel):
         0, ge=0, le=1, description="Of the pages that auto shows as text, those drawn too; 0: none is judged."
     )
     document: str = Field("", description="Id and version of the one at hand, by which its pages draw lots.")
+    hashed: bool = Field(False, description="Whether pictures get their perceptual hash.")
     tiling: Tiling | None = Field(None, description="auto, or null where nothing is shown in tiles.")
     upright: Upright | None = Field(
         None, description="By what pages are turned; null, as text, for recordings."
@@ -77,6 +78,7 @@ class Part:
     height: int | None = None
     rotation: int | None = None
     tiles: int | None = None
+    picture_hash: int | None = None
     start_seconds: float | None = None
     end_seconds: float | None = None
     text: str | None = None
