@@ -31,15 +31,14 @@ from tests.fixtures.runs import GEMMA3
 pytestmark = pytest.mark.timeout(900)
 
 SEED = 46
-SIZES = [
-    pytest.param((240, 20, 5), id="240"),
-    pytest.param((5_000, 200, 50), id="5000", marks=pytest.mark.thorough),
-]
+FEW, MANY = (240, 20, 5), (5_000, 200, 50)
 """Rows of the table; rows that are added, and rows that change."""
-FORMATS = [
-    "delta",
-    pytest.param("iceberg", id="iceberg"),
-    pytest.param("lance", id="lance"),
+CASES = [
+    pytest.param("delta", FEW, id="delta-240"),
+    *(
+        pytest.param(kind, MANY, id=f"{kind}-5000", marks=pytest.mark.thorough)
+        for kind in ("delta", "iceberg", "lance")
+    ),
 ]
 SCHEMA = pa.schema(
     [("id", pa.int64()), ("uri", pa.string()), ("supplier", pa.string()), ("change", pa.int64())]
@@ -239,8 +238,7 @@ def assert_answered(owner: Owner, changes: dict[int, int]) -> None:
 
 
 @pytest.mark.usefixtures("way_in")
-@pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(("kind", "sizes"), CASES)
 def test_a_table_killed_twice_and_then_changed(
     kind: str, sizes: tuple[int, int, int], object_store: ObjectStore, tmp_path: Path
 ) -> None:
