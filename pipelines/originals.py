@@ -11,8 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OriginalsHandle:
-    """A `workers.originals.Originals` that reaches the feed from any process: a call for each document, of a
-    millisecond beside the ten and more that its parsing takes."""
+    """A `workers.originals.Originals` that reaches the feed from any process: a call for each document."""
 
     feed: ActorHandle[Any]
 

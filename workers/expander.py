@@ -133,7 +133,9 @@ class Expand:
         """DOCUMENTS to PARTS, in order; `attributes` pass through, `kept` is handed on part by part."""
         self._clock.turn("working")
         if self._fetcher is None:
-            self._fetcher = Fetcher(self._storage, self._limits, lambda sniffed: bool(self._asked(sniffed)))
+            self._fetcher = Fetcher(
+                self._storage, self._limits, lambda sniffed: bool(self._asked(sniffed)), self._originals
+            )
         names = documents.column_names
         attributes = documents["attributes"].combine_chunks() if "attributes" in names else None
         rows: list[Row] = []
@@ -210,7 +212,7 @@ class Expand:
         if fetched.sniffed is None or fetched.sniffed.expander is None or fetched.folder is None:
             yield base | settled(Status.FILTERED, reason_of(fetched))
             return
-        if self._is_duplicate(fetched):
+        if fetched.duplicate:
             yield base | {"status": Status.DUPLICATE, "expected": 1, "settled": 1}
             return
         names = self._asked(fetched.sniffed)
@@ -234,14 +236,6 @@ class Expand:
                 yield from part_rows(base, part, work)
         except GemstreamError as fault:
             yield from rest_rows(base, seen, work, fault)
-
-    def _is_duplicate(self, fetched: Fetched) -> bool:
-        """Whether another document with the same bytes is asked about, or was. One that has some answers is
-        asked for the rest, and counts as the original of those that come after it."""
-        document = fetched.document
-        if self._originals is None or fetched.digest is None:
-            return False
-        return not self._originals.is_original(fetched.digest, document.document_id) and not document.kept
 
     def _parts(self, work: Work) -> Iterator[Any]:
         """What it is when opened, then each part. A part that takes the parser down is that part alone.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from schemas.limits import Limits
     from schemas.storage import StorageOptions
+    from workers.originals import Originals
 
 HIDDEN = "hmac:"
 """What the hash that goes in place of a name begins with."""
@@ -63,13 +64,14 @@ class Document:
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """A document as it came: sniffed, with its bytes in `folder` if somebody wants them and `digest` of them,
-    or with the fault that it came to."""
+    or with the fault that it came to. A `duplicate` has the bytes of another, which is asked about."""
 
     document: Document
     sniffed: Sniffed | None = None
     folder: Path | None = None
     fault: GemstreamError | None = None
     digest: str | None = None
+    duplicate: bool = False
 
 
 def documents_of(table: pa.Table) -> Iterator[Document]:
@@ -101,12 +103,21 @@ class Fetcher:
         storage: how to reach the object stores.
         limits: `object_bytes` is checked against the listing, before anything is read.
         wanted: which documents to fetch whole; of the others, the first piece is read and dropped.
+        originals: who knows whether a document's bytes are another's. It is asked ahead, like the store: an
+            answer takes a millisecond, and a small picture no more than five to parse.
     """
 
-    def __init__(self, storage: StorageOptions, limits: Limits, wanted: Callable[[Sniffed], bool]) -> None:
+    def __init__(
+        self,
+        storage: StorageOptions,
+        limits: Limits,
+        wanted: Callable[[Sniffed], bool],
+        originals: Originals | None = None,
+    ) -> None:
         self._storage = storage
         self._limits = limits
         self._wanted = wanted
+        self._originals = originals
         self._scratch = Scratch()
         self._threads = ThreadPoolExecutor(AHEAD, thread_name_prefix="fetch")
 
@@ -155,7 +166,16 @@ class Fetcher:
         if not self._wanted(sniffed):
             return Fetched(document, sniffed)
         state = content_state()
-        return Fetched(document, sniffed, self._written(first, pieces, state), digest=state.hexdigest())
+        folder = self._written(first, pieces, state)
+        duplicate = self._is_duplicate(document, state.hexdigest())
+        return Fetched(document, sniffed, folder, digest=state.hexdigest(), duplicate=duplicate)
+
+    def _is_duplicate(self, document: Document, digest: str) -> bool:
+        """Whether another document with the same bytes is asked about, or was. One that has some answers is
+        asked for the rest, and counts as the original of those that come after it."""
+        if self._originals is None:
+            return False
+        return not self._originals.is_original(digest, document.document_id) and not document.kept
 
     def _pieces(self, document: Document) -> Iterator[bytes]:
         storage = open_storage(document.place, self._storage)
