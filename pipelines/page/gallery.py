@@ -13,7 +13,7 @@ import yaml
 from pipelines.occupancy import impatient
 from pipelines.page.media import outline, thumbnail
 from pipelines.page.model import Piece, Said
-from schemas.errors import GemstreamError, ObjectChanged
+from schemas.errors import GemstreamError, ObjectChanged, ObjectMissing
 from schemas.rows import KEPT, Pages, PartKind, Status, owing_schema
 from workers.expander import Expand
 from workers.sinks.reading import read_part
@@ -157,6 +157,7 @@ class Viewer:
 
     def __init__(self, plan: Plan, lane: Lane) -> None:
         self._options = _hurried(plan.job.storage)
+        self._table = plan.job.table
         self._tasks = lane.tasks_by_kind
         limits = plan.job.limits
         # Drawn, even where the model was shown its text: it is people who look at it here.
@@ -194,17 +195,28 @@ class Viewer:
 
     def _document(self, facts: Mapping[str, Any]) -> pa.Table:
         """The row of a document of which all parts but one are answered."""
-        info = open_storage(facts["uri"], self._options).info(facts["uri"])
+        address = self._address(facts["uri"])
+        info = open_storage(address, self._options).info(address)
         if info.version != facts["version"]:
             raise ObjectChanged("the document was replaced since it was answered")
         others = (part for part in range(facts["parts_total"] or 0) if part != facts["part_index"])
         names = self._tasks[facts["part_kind"]]
         kept = [f"{part}/{name}" for part in others for name in names]
-        row = {name: facts[name] for name in ("document_id", "uri", "version")} | {"size": info.size}
+        row = {name: facts[name] for name in ("document_id", "uri", "version")}
+        row |= {"size": info.size, "address": address}
         schema = owing_schema(None)
         columns = {field.name: pa.array([row.get(field.name)], field.type) for field in schema}
         columns["kept"] = pa.array([kept], KEPT)
         return pa.table(columns, schema)
+
+    def _address(self, uri: str) -> str:
+        """Where a document is: what goes by the key of a table's row has the key behind it."""
+        table = self._table
+        if table is None or not table.key:
+            return uri
+        if table.bytes_column:
+            raise ObjectMissing("it lies in the table, which is not read again for it")
+        return uri.rpartition("#")[0]
 
 
 def _hurried(options: StorageOptions) -> StorageOptions:
