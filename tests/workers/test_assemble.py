@@ -39,6 +39,7 @@ def test_pages_come_in_any_order_and_leave_in_theirs() -> None:
     assert first == {
         **identity(1),
         "media_type": "application/pdf",
+        "document_digest": None,
         "status": "ok",
         "part_kind": "page",
         "parts_total": 12,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,8 @@ def _newest(place: Place, storage: StorageOptions) -> Any:
     store is away: what lies there is asked of the store itself, which also waits for one that is away."""
     with needs("lance"):
         import lance
+    # What Ray and the parsers' guard start by forking is another program at once, and knows nothing of Lance.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
     where, options = path_of(place.uri), options_of(storage, place.uri)
     with errors_as_ours(place), suppress(ValueError):
         return lance.dataset(where, storage_options=options)
