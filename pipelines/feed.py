@@ -143,9 +143,8 @@ class Feed:
             columns = ["document_id", "version", "document_digest"]
             for rows in read_columns(plan.output, plan.job.storage, "documents", columns):
                 known = pc.and_(ledger.is_complete(rows), pc.is_valid(rows["document_digest"]))
-                rows = rows.filter(known).select(["document_digest", "document_id"])
-                for digest, document_id in zip(*(column.to_pylist() for column in rows.columns), strict=True):
-                    self._firsts.add(digest, document_id)
+                rows = rows.filter(known)
+                self._firsts.seed(rows["document_digest"], rows["document_id"])
         self._seeded.set()
 
     def _routed(self, documents: pa.Table, ledger: Ledger, routers: ThreadPoolExecutor) -> pa.Table:

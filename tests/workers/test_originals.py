@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +14,16 @@ from workers.originals import Firsts
 ASKED = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 300)), max_size=200)
 
 
-@given(ASKED, st.integers(1, 40))
-def test_the_first_stays_the_first(asked: list[tuple[int, int]], recent: int) -> None:
+@given(ASKED, ASKED, st.integers(1, 40))
+def test_the_first_stays_the_first(
+    known: list[tuple[int, int]], asked: list[tuple[int, int]], recent: int
+) -> None:
     firsts, model = Firsts(), dict[str, str]()
+    for start in range(0, len(known), 50):
+        some = [(digest(str(key)), digest(str(name))) for key, name in known[start : start + 50]]
+        firsts.seed(*(pa.chunked_array([list(column)], pa.string()) for column in zip(*some, strict=True)))
+        for key, name in some:
+            model.setdefault(key, name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(originals, "RECENT", recent)
         for content, document in asked:
