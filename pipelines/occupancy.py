@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from schemas.storage import StorageOptions
 
 _WAY_OUT = "choose another output, or another name for the task"
-OURS = ("records/", "documents/", "errors/", "tables/", "_runs/")
+OURS = ("records/", "documents/", "errors/", "tables/", "near/", "_runs/")
 
 
 def impatient(options: StorageOptions) -> StorageOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -75,6 +76,36 @@ def test_texts_are_grouped_by_their_words(monkeypatch: pytest.MonkeyPatch) -> No
     }
     assert partition(near_texts(signatures, 1.0).tolist()) == {
         group for at in range(0, 60, 3) for group in (frozenset((at, at + 2)), frozenset((at + 1,)))
+    }
+
+
+def test_forms_that_are_all_alike_do_not_pile_up_as_pairs() -> None:
+    rng = np.random.default_rng(1)
+    form, others = (rng.integers(0, 2**32, (count, near.PERMUTATIONS), np.uint32) for count in (1, 2_000))
+    filled_in = np.where(rng.random(others.shape) < 0.97, form, others)
+    near_texts(filled_in[:2], 0.9)  # loads what it needs
+    tracemalloc.start()
+    try:
+        groups = near_texts(np.concatenate([filled_in, others[:5]]), 0.9)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert partition(groups.tolist()) == {
+        frozenset(range(2_000)),
+        *(frozenset((at,)) for at in range(2_000, 2_005)),
+    }
+    assert peak < 20 << 20
+
+
+def test_a_script_without_spaces_is_compared_by_its_letters() -> None:
+    rng = random.Random(3)
+    one, other = ("".join(chr(0x4E00 + rng.randrange(2_000)) for _ in range(400)) for _ in range(2))
+    texts = (one, one[:100] + "変" + one[101:], other, "".join(rng.sample(one, 400)))
+    signatures = np.stack([made for text in texts if (made := signature(text)) is not None])
+    assert partition(near_texts(signatures, 0.8).tolist()) == {
+        frozenset((0, 1)),
+        frozenset((2,)),
+        frozenset((3,)),
     }
 
 
