@@ -20,7 +20,7 @@ from schemas.job import JobSpec
 from schemas.shard import Shard
 from tests.chaos.proxy import Decide, Fate, proxied
 from tests.fixtures.runs import RunJob
-from tests.flow.sink_lake import (
+from tests.lake.sink_lake import (
     ASKED,
     DOCUMENTS,
     ERRORS,
@@ -52,9 +52,9 @@ def lake(object_store: ObjectStore, tmp_path: Path) -> Lake:
     return Lake(object_store, f"lake-sink/{uuid.uuid4().hex}", tmp_path)
 
 
-@pytest.mark.parametrize(
-    "kind", ["delta", *(pytest.param(kind, marks=pytest.mark.thorough) for kind in FORMATS[1:])]
-)
+# Of Delta, the chaos suite has the same by default, over a table and with kills.
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", FORMATS)
 def test_runs_and_their_tables(kind: str, run_job: RunJob, lake: Lake) -> None:
     lake.put({number: picture(number) for number in range(IMAGES)})
     job = lake.job(kind)

@@ -15,7 +15,7 @@ from pipelines.sources.table import TableSource
 from pipelines.sources.table_place import place_of
 from schemas.errors import Interrupted, JobError
 from tests.fixtures.runs import RunJob
-from tests.flow.enrich_lake import (
+from tests.lake.enrich_lake import (
     FORMATS,
     ROWS,
     SCHEMA,
@@ -43,6 +43,8 @@ def lake(object_store: ObjectStore, tmp_path: Path, request: pytest.FixtureReque
     return Lake(object_store, f"enrich/{name}", tmp_path, kind)
 
 
+# The chaos suite does it by default, with kills.
+@pytest.mark.thorough
 def test_a_run_brings_its_answers_back_and_the_next_has_nothing_to_do(lake: Lake, run_job: RunJob) -> None:
     rows = lake.rows([0, 1, 2]).to_pylist()
     rows += [rows[0] | {"tags": ["again"]}, rows[1] | {"id": None}]

@@ -114,6 +114,7 @@ def test_same_content_is_asked_about_once(run_job: RunJob, place: Place) -> None
     assert names(job, "records/task=caption")["i.png"] == 1
 
 
+@pytest.mark.thorough
 def test_a_job_may_have_each_asked_about(run_job: RunJob, place: Place) -> None:
     place.put(a_png=picture(10), b_png=picture(10))
     report = run_job(place.job(duplicates={"attach": False}))
