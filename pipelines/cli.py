@@ -41,8 +41,8 @@ from pipelines.flags import (
     selection_of,
     settings_of,
 )
+from pipelines.grouping import duplicates
 from pipelines.lake.command import sync
-from pipelines.near import duplicates
 from pipelines.subtitles import subtitles
 from schemas.errors import GemstreamError, Interrupted, JobError
 

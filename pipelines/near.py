@@ -5,16 +5,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import typer
 
-from pipelines.flags import AsJson, OutputOf, Setting, storage_of
 from pipelines.runs import names_of
-from schemas.duplicates import DuplicateOptions
-from schemas.errors import JobError
 from schemas.ids import digest
 from schemas.rows import IDENTITY
 from workers.extras import needs
@@ -24,6 +20,7 @@ from workers.sinks.reading import read_parts
 from workers.storage.factory import join, normalise, open_storage
 
 if TYPE_CHECKING:
+    from schemas.duplicates import DuplicateOptions
     from schemas.storage import StorageOptions
 
 NEAR = pa.schema(
@@ -40,48 +37,6 @@ NEAR = pa.schema(
 part: it stays as long as that one does."""
 FILE = "near/part-groups.parquet"
 SIGNATURE = pa.list_(pa.uint32(), PERMUTATIONS)
-
-Images = Annotated[
-    int | None, typer.Option(min=0, max=10, help="Group pictures whose hashes differ by so many bits.")
-]
-Text = Annotated[float | None, typer.Option(help="Group texts with this share of their words in common.")]
-
-
-def duplicates(
-    output: OutputOf,
-    images: Images = None,
-    text: Text = None,
-    setting: Setting = None,
-    as_json: AsJson = False,
-) -> None:
-    """Group the documents of an output that are nearly the same, and write the groups to its near/.
-
-    Pictures are compared by hashes that runs with duplicates.images left in the records.
-    """
-    import json
-
-    from pydantic import ValidationError
-
-    if images is None and text is None:
-        raise JobError("nothing to group by: --images 6, --text 0.8, or both", key="duplicates")
-    try:
-        options = DuplicateOptions(images=images, text=text)
-    except ValidationError as error:
-        raise JobError(f"--text {text}: {error.errors()[0]['msg']}", key="duplicates.text") from error
-    refuse_without_libraries(options)
-    found = find_near(output, storage_of(setting), options)
-    write_near(output, storage_of(setting), found)
-    if as_json:
-        typer.echo(json.dumps(found.to_pylist(), indent=2))
-        return
-    last = None
-    for row in found.to_pylist():
-        if row["group_id"] != last:
-            last = row["group_id"]
-            typer.echo(f"{row['kind']}, {row['members']} nearly the same:")
-        part = "" if row["part_index"] is None else f" (part {row['part_index'] + 1})"
-        typer.echo(f"  {row['uri']}{part}")
-    typer.echo(f"{_groups(found)} groups, in {join(normalise(output), FILE)}")
 
 
 def refuse_without_libraries(options: DuplicateOptions) -> None:
@@ -107,7 +62,7 @@ def group_near(output: str, storage: StorageOptions, options: DuplicateOptions) 
         return 0
     found = find_near(output, storage, options)
     write_near(output, storage, found)
-    return _groups(found)
+    return groups_in(found)
 
 
 def find_near(output: str, storage: StorageOptions, options: DuplicateOptions) -> pa.Table:
@@ -133,7 +88,8 @@ def write_near(output: str, storage: StorageOptions, found: pa.Table) -> None:
     open_storage(uri, storage).publish(uri, encode(found))
 
 
-def _groups(found: pa.Table) -> int:
+def groups_in(found: pa.Table) -> int:
+    """How many groups a table of NEAR has."""
     return int(pc.count_distinct(found["group_id"]).as_py())
 
 

@@ -133,15 +133,17 @@ class RunReport(BaseModel):
     @property
     def exit_code(self) -> int:
         """0 done, 3 too many documents failed, 4 the counts do not add up."""
-        if self.failed_share > self.allowed_share:
+        if self.stopped is not None or self.failed_share > self.allowed_share:
             return EXIT_FAILED_SHARE
-        if self.stopped is None and (self.counts.unaccounted or self.unsettled):
+        if self.counts.unaccounted or self.unsettled:
             return EXIT_BREACH
         return EXIT_DONE
 
     @property
     def verdict(self) -> str:
         """The outcome in one line, with the next step."""
+        if self.stopped is not None:
+            return f"stopped: {self.stopped}: see {self.output}/errors"
         if self.exit_code == EXIT_FAILED_SHARE:
             return (
                 f"{self.failed_share:.0%} of documents failed, {self.allowed_share:.0%} are allowed "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -177,8 +178,10 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
         groups = due(plan, listed) if stream.stopped is None else {}
         if groups:
             stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
-        duplicates = attach(plan) if stream.stopped is None else 0
+        duplicates = attach(plan)
         found = settle(plan, listed)
+        # Whoever watches hears in the end what the files say: of duplicates, the stream could not know.
+        stream.tally.counts = Counter({**found.counts, "skipped": 0})
         near = group_near(plan.output, plan.job.storage, plan.job.duplicates) if stream.stopped is None else 0
         tables = bring_up(plan, listed, lease.check) | enrich(plan, lease.check)
         seconds = time.monotonic() - began

@@ -226,7 +226,7 @@ def test_a_run_that_stops_because_too_much_fails_says_so(
     source = tmp_path / "in"
     source.mkdir()
     for index in range(400):
-        (source / f"{index:03d}.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+        (source / f"{index:03d}.png").write_bytes(b"\x89PNG\r\n\x1a\nno more than %d" % index)
     flags = ["-i", str(source), "-o", str(tmp_path / "out"), "-t", "caption", "--set", "sink.rows=50", *FAULT]
     done = within("run", *flags)
     assert done.exit_code == 3, done.stderr

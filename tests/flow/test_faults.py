@@ -146,7 +146,7 @@ def test_a_run_stops_when_too_much_fails(run_job: RunJob, fault_job: FaultJob, t
     source = tmp_path / "input"
     source.mkdir()
     for index in range(600):
-        (source / f"{index:04d}.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+        (source / f"{index:04d}.png").write_bytes(b"\x89PNG\r\n\x1a\nno more than %d" % index)
     report = run_job(
         fault_job(input=str(source), tasks=["ocr"], limits={"failed_share": 0.1}, sink={"rows": 50})
     )
