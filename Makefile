@@ -34,8 +34,9 @@ programs: ## Install Chromium and Prometheus, which some tests drive; those are 
 demo: env ## Run the main job over the example documents, from and to a real S3 server
 	@$(RUN) $(BIN)/python -m deploy.demo
 
-# Side by side: runs wait for half of their time, and what is tested in parts takes one core meanwhile.
-RUNS := tests/chaos tests/flow
+# Side by side: runs wait for half of their time, and what is tested in parts takes one core meanwhile. Two files
+# of runs are beside the parts, so that both end at about the same time.
+RUNS := tests/chaos $(filter-out %/test_cli.py %/test_faults.py,$(wildcard tests/flow/test_*.py))
 test: env ## Everything: the checks, and the whole suite, real S3 and real vLLM included
 	@$(MAKE) --no-print-directory --jobs 3 check $(if $(ARGS),suite,runs parts)
 

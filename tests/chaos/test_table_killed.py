@@ -31,10 +31,10 @@ from tests.fixtures.runs import GEMMA3
 pytestmark = pytest.mark.timeout(900)
 
 SEED = 46
-FEW, MANY = (240, 20, 5), (5_000, 200, 50)
+FEW, MANY = (120, 20, 5), (5_000, 200, 50)
 """Rows of the table; rows that are added, and rows that change."""
 CASES = [
-    pytest.param("delta", FEW, id="delta-240"),
+    pytest.param("delta", FEW, id="delta-120"),
     *(
         pytest.param(kind, MANY, id=f"{kind}-5000", marks=pytest.mark.thorough)
         for kind in ("delta", "iceberg", "lance")
