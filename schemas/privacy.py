@@ -52,9 +52,6 @@ class PrivacyOptions(BaseModel):
         (),
         description=f"Kinds to take out of all text: {', '.join(KINDS)}; or `all` of them but url.",
     )
-    names: bool = Field(
-        False, description="Besides, have the model name the people in each text, and take them out too."
-    )
     regions: tuple[str, ...] = Field(
         ("US", "GB", "DE", "FR", "ES", "IT"), description="Where phone numbers and identity numbers are from."
     )
@@ -83,16 +80,6 @@ class PrivacyOptions(BaseModel):
                 hint = f"did you mean {meant[0]!r}?" if meant else f"known: {', '.join(KINDS)}, all"
                 raise JobError(f"privacy.redact: nothing is known of {kind!r} ({hint})", key="privacy.redact")
         return value
-
-    @model_validator(mode="after")
-    def _no_names(self) -> PrivacyOptions:
-        if self.names:
-            raise JobError(
-                "privacy.names: to have the model name people is not built yet; redact takes out what "
-                "patterns and checksums can tell",
-                key="privacy.names",
-            )
-        return self
 
     @property
     def kinds(self) -> tuple[str, ...]:

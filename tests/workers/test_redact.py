@@ -128,5 +128,3 @@ def test_kinds_are_known() -> None:
     assert PrivacyOptions(redact=("all",)).kinds == ALL
     with pytest.raises(JobError, match="did you mean 'email'"):
         PrivacyOptions(redact=("emails",))
-    with pytest.raises(JobError, match="not built yet"):
-        PrivacyOptions(names=True)
