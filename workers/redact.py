@@ -26,7 +26,7 @@ found valid for their country, 0.4."""
 VALID, STRICT_GROUPING = 1, 2
 """Of phone numbers: one with a country's code need be valid alone, one without has its digits in groups as
 its country writes them. Of 13 numbers of 6 countries all but `555-0199` went, which has no area; of 18 lines
-of invoices and delivery notes with amounts, dates and numbers of documents, two lost something taken for a
+of invoices and delivery notes with amounts, dates and numbers of documents, three lost something taken for a
 phone's number: `invoice 0301234567` is one of Berlin."""
 ANY_REGION = "ZZ"
 GENERIC = {
