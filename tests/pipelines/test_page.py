@@ -331,3 +331,10 @@ def test_a_wave_is_inside_its_box_whatever_the_samples() -> None:
         heights = [float(point.partition(",")[2]) for point in points]
         assert all(0 <= height <= 100 for height in heights)
     assert outline(b"") == ""
+
+
+def test_what_is_there_more_than_once_is_told(page: Page, body: bytes) -> None:
+    found = page.report.model_copy(update={"duplicates": 1_234, "near": 56})
+    told = render(page.model_copy(update={"report": found})).decode()
+    assert "documents with the bytes of others" in told and "56</dd>" in told
+    assert b"bytes of others" not in body
