@@ -1,5 +1,5 @@
-"""A table goes in, its answers come out as tables of the same format and into the table itself; the run is
-killed twice on the way. Then rows are added and others change, and the next run asks about those alone.
+"""A table goes in, its answers come out as tables of the same format and into the table itself (of a folder of
+Parquet, into a table beside it); the run is killed twice on the way. Then rows are added and others change, and the next run asks about those alone.
 
 The tables are made, changed and read back by their formats' own libraries and DuckDB, as their owner would.
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -37,7 +38,7 @@ CASES = [
     pytest.param("delta", FEW, id="delta-120"),
     *(
         pytest.param(kind, MANY, id=f"{kind}-5000", marks=pytest.mark.thorough)
-        for kind in ("delta", "iceberg", "lance")
+        for kind in ("delta", "iceberg", "lance", "parquet")
     ),
 ]
 SCHEMA = pa.schema(
@@ -109,7 +110,12 @@ class Owner:
             self._append(rows.slice(start, step))
 
     def _append(self, rows: pa.Table) -> None:
-        if self.kind == "delta":
+        if self.kind == "parquet":
+            body = io.BytesIO()
+            pq.write_table(rows, body)
+            key = f"{self.prefix}/invoices/{rows['id'][0].as_py():05}.parquet"
+            self.store.client().put_object(Bucket=self.store.bucket, Key=key, Body=body.getvalue())
+        elif self.kind == "delta":
             from deltalake import write_deltalake
 
             write_deltalake(
@@ -129,7 +135,11 @@ class Owner:
         """Another document in the place of each, which the row says as well."""
         self.put(numbers, 1)
         chosen = f"id IN ({', '.join(map(str, numbers))})"
-        if self.kind == "delta":
+        if self.kind == "parquet":
+            for rows in self._folder():
+                ones = pc.is_in(rows["id"], pa.array(numbers)).cast(pa.int64())
+                self._append(rows.set_column(3, "change", ones))
+        elif self.kind == "delta":
             from deltalake import DeltaTable
 
             DeltaTable(self.table, storage_options=self._options).update({"change": "1"}, predicate=chosen)
@@ -146,6 +156,8 @@ class Owner:
 
     def read(self, name: str | None = None) -> pa.Table:
         """The table, or one of the output's."""
+        if self.kind == "parquet":
+            return self._read_folders(name)
         where = self.table if name is None else self._answers(name)
         if self.kind == "delta":
             from deltalake import DeltaTable
@@ -157,6 +169,30 @@ class Owner:
             return lance.dataset(where, storage_options=self._options).to_table()
         return self._opened().load_table(where).scan().to_arrow()
 
+    def _folder(self) -> list[pa.Table]:
+        client, bucket = self.store.client(), self.store.bucket
+        found = client.list_objects_v2(Bucket=bucket, Prefix=f"{self.prefix}/invoices/")["Contents"]
+        bodies = [client.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read() for entry in found]
+        return [pq.read_table(io.BytesIO(body)) for body in bodies]
+
+    def _read_folders(self, name: str | None) -> pa.Table:
+        """The table with what is beside it, which is Delta's; or part files, which are all that there is."""
+        if name is not None:
+            folder = "documents" if name == DOCUMENTS else "records"
+            return pa.concat_tables(
+                pq.ParquetFile(io.BytesIO(self.output.read(part))).read()
+                for part in self.output.names(folder)
+            )
+        from deltalake import DeltaTable
+
+        beside = DeltaTable(self._beside, storage_options=self._options).to_pyarrow_table()
+        rows = pa.concat_tables(self._folder())
+        return rows.join(beside.select(["id", "gemstream_version"]), "id", join_type="inner")
+
+    @property
+    def _beside(self) -> str:
+        return self.store.url(f"{self.prefix}/beside")
+
     def job(self, folder: Path, seconds: float, rows: int) -> Path:
         sink = {"tables": "answers", "catalog": self.catalog} if self.kind == "iceberg" else {}
         values: dict[str, Any] = {
@@ -165,7 +201,7 @@ class Owner:
                 "format": self.kind,
                 "catalog": self.catalog,
                 "key": "id",
-                "into": "same",
+                "into": self._beside if self.kind == "parquet" else "same",
             },
             "output": self.output.url,
             "tasks": [
