@@ -1,6 +1,6 @@
 """A table goes in, its answers come out as tables of the same format and into the table itself (of a folder
-of Parquet, into one beside it); the run is killed twice on the way. Then rows are added and others change, and
-the next run asks about those alone.
+of Parquet, into one beside it); the run is killed twice on the way. Then rows are added and others change,
+and the next run asks about those alone.
 
 The tables are made, changed and read back by their formats' own libraries and DuckDB, as their owner would.
 """
