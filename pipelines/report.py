@@ -182,9 +182,7 @@ class RunReport(BaseModel):
         )
         tables: list[RenderableType] = [counts]
         if self.duplicates:
-            tables.append(
-                f"{self.duplicates} of them have the same content as others, and their answers: asked once"
-            )
+            tables.append(f"{self.duplicates} of them with the content of another, asked once for both")
         if self.near:
             tables.append(f"{self.near} groups of what is nearly the same: {self.output}/near")
         if self.tasks:
