@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.lake.committing import conformed
 from schemas.enriched import DOCUMENT, enriched_schema
 from schemas.errors import GemstreamError
 from schemas.ids import digest
@@ -17,6 +16,7 @@ from workers.enrich import answers_of, columns_to_read, into_same
 from workers.matching import latest
 from workers.sinks.reading import read_part
 from workers.storage.factory import open_storage
+from workers.tables.shapes import conformed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -198,14 +198,3 @@ def gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             held = []
     if held:
         yield pa.concat_tables(held)
-
-
-def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with the schema's columns, of its types: those that they lack are null."""
-    columns = [
-        rows[column.name].cast(column.type)
-        if column.name in rows.column_names
-        else pa.nulls(len(rows), column.type)
-        for column in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipelines.lake.committing import FILE_BYTES, FILE_ROWS, conformed
+from pipelines.lake.committing import FILE_BYTES, FILE_ROWS
 from schemas.ids import digest
 from workers.storage.factory import open_storage
 from workers.storage.stream import open_object
+from workers.tables.shapes import conformed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
