@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.history import History
 from pipelines.reckoning import Reckoning
-from pipelines.verdict import Bottleneck
+from pipelines.verdict import TOO_LITTLE, Bottleneck
 from schemas.selection import Selection
 
 if TYPE_CHECKING:
@@ -218,6 +218,8 @@ class RunReport(BaseModel):
             tables.append(f"taken out of texts: {taken}")
         if self.reckoning is not None:
             tables.append(self.reckoning.table())
-        tables += [f"{pool} was held up by {found.sentence}" for pool, found in self.bottlenecks.items()]
+        for pool, found in self.bottlenecks.items():
+            verb = ":" if found.sentence == TOO_LITTLE else " was held up by"
+            tables.append(f"{pool}{verb} {found.sentence}")
         tables += [found.sentence for found in self.tables.values()]
         return Group(*tables)

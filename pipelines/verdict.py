@@ -118,10 +118,13 @@ def _judge(times: Times, lane: str, timeline: Timeline, expand_workers: int, eng
     return found.model_copy(update={"sentence": _sentence(found, expand_workers, engines)})
 
 
+TOO_LITTLE = "too little was asked to say what held it up"
+
+
 def _sentence(found: Bottleneck, expand_workers: int, engines: int) -> str:
     alive = sum(found.infer.get(state, 0.0) for state in ("full", "partly", "empty"))
     if found.occupancy is None or alive < SHORT_SECONDS or not found.expand:
-        return "too little was asked to say what held it up"
+        return TOO_LITTLE
     taken = f"{min(found.occupancy, 1.0):.0%} of the engines' places were taken"
     # Of the time in which there was a model: what was expanded before it came is no proof of anything.
     whole = expand_workers * alive / engines
