@@ -218,8 +218,8 @@ class RunReport(BaseModel):
             tables.append(f"taken out of texts: {taken}")
         if self.reckoning is not None:
             tables.append(self.reckoning.table())
-        for pool, found in self.bottlenecks.items():
-            verb = ":" if found.sentence == TOO_LITTLE else " was held up by"
-            tables.append(f"{pool}{verb} {found.sentence}")
+        for pool, verdict in self.bottlenecks.items():
+            verb = ":" if verdict.sentence == TOO_LITTLE else " was held up by"
+            tables.append(f"{pool}{verb} {verdict.sentence}")
         tables += [found.sentence for found in self.tables.values()]
         return Group(*tables)
