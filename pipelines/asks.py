@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import JobError
 from schemas.fingerprint import fingerprint, ingredients
+from schemas.names import NAMES
 from schemas.rows import Pages, PartKind, Shown
 from schemas.tasks.ask import COLUMNS
 from workers.expand import ExpandOptions
@@ -128,6 +129,37 @@ def make_whole(job: JobSpec, ask: Ask, config: EngineConfig, expand: ExpandOptio
         made_of=made_of,
         max_tokens=min(ask.max_tokens, ceiling),
         ceiling_tokens=ceiling,
+        seed=job.seed,
+        room=room,
+    )
+
+
+def make_names(job: JobSpec, config: EngineConfig) -> Ask | None:
+    """The question which people an answer names, if the job wants their names taken out of it.
+
+    Raises:
+        JobError: it leaves no room for an answer.
+    """
+    # A model of a question of its own says yes or no, which names nobody.
+    if not job.privacy.names or config.model.only:
+        return None
+    question, length = NAMES.question(Shown.TEXT), config.max_model_len
+    # No more names can be said than there are in the text.
+    room = (length - TEMPLATE_TOKENS - len(question)) // 2
+    if room < MIN_WHOLE_CHARACTERS:
+        raise JobError(
+            f"privacy.redact: {length} tokens of context leave no room to ask for names; raise "
+            "engine.max_model_len, or leave name out",
+            key="privacy.redact",
+        )
+    made_of = ingredients(NAMES, [question], config.model, {}, job.seed)
+    return Ask(
+        task=NAMES,
+        questions={Shown.TEXT: question},
+        fingerprint=fingerprint(made_of),
+        made_of=made_of,
+        max_tokens=min(NAMES.max_tokens, room),
+        ceiling_tokens=room,
         seed=job.seed,
         room=room,
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
+from schemas.rows import Shown
+from workers.names import ASKED_AT_ONCE
 from workers.sinks.reading import part_files, read_part
 from workers.storage.factory import join, open_storage
 
@@ -24,6 +27,7 @@ COLUMNS = ["part_index", "prompt_tokens", "cached_tokens", "output_tokens"]
 RECORD_BYTES = 80.0
 """Of a record where there is none to measure: keys and figures took 54 in a file of 20,000 at four parts a
 document, and take more where a document is one part."""
+TOKEN_CHARACTERS = 4
 TOKEN_BYTES = 1.0
 """Of its text: 3.6 MB of prose took 0.83 (`workers.sinks.parquet`), and a token is some four characters."""
 
@@ -111,18 +115,21 @@ def expect(lane: Lane, ask: Ask, seen: dict[Key, Seen], *, shares: bool) -> Expe
             known.prompt_tokens, known.cached_tokens, known.output_tokens, known.output_bytes, told, told
         )
     cached = lane.model.media_tokens if shares and lane.model.media_first and ask.room is None else 0
-    return Expected(
-        prompt_tokens(lane, ask),
-        cached,
-        ask.max_tokens,
-        RECORD_BYTES + TOKEN_BYTES * ask.max_tokens,
-        "the media, and a token for four characters of the question",
-        f"no record yet, so at most: all of its budget of {ask.max_tokens:,} tokens",
-    )
+    prompt, answer = prompt_tokens(lane, ask), ask.max_tokens
+    asked = "the media, and a token for four characters of the question"
+    answered = f"no record yet, so at most: all of its budget of {ask.max_tokens:,} tokens"
+    if lane.names is not None and not ask.task.choices():
+        # The answer is read once more, in pieces with the question before each; names are part of it.
+        pieces = math.ceil(ask.max_tokens * TOKEN_CHARACTERS / ASKED_AT_ONCE)
+        prompt += ask.max_tokens + pieces * len(lane.names.questions[Shown.TEXT]) // TOKEN_CHARACTERS
+        answer += ask.max_tokens
+        asked, answered = f"{asked}; once more for names", f"{answered}, and as many names"
+    size = RECORD_BYTES + TOKEN_BYTES * ask.max_tokens
+    return Expected(prompt, cached, answer, size, asked, answered)
 
 
 def prompt_tokens(lane: Lane, ask: Ask) -> int:
     """Media, or as much text as fits, plus words: about four characters a token in Gemma's vocabulary."""
     question = max(ask.questions.values(), key=len)
-    shown = lane.model.media_tokens if ask.room is None else ask.room // 4
-    return shown + len(question) // 4
+    shown = lane.model.media_tokens if ask.room is None else ask.room // TOKEN_CHARACTERS
+    return shown + len(question) // TOKEN_CHARACTERS

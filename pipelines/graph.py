@@ -236,6 +236,7 @@ def _infer(
         run_id=plan.run_id,
         limits=job.limits,
         privacy=job.privacy,
+        names=lane.names,
     )
     least, most = sizing.engine_replicas
     blocks = blocks_in_flight(lane)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from pipelines.asks import make_ask, make_whole, room_for_text
+from pipelines.asks import make_ask, make_names, make_whole, room_for_text
 from pipelines.refusals import refuse_adapters_elsewhere, refuse_tiles, refuse_unfit
 from schemas.errors import JobError
 from schemas.ids import canonical, digest
@@ -55,6 +55,7 @@ class Lane:
     asks: tuple[Ask, ...]
     wholes: tuple[Ask, ...]
     expand: ExpandOptions
+    names: Ask | None = None
 
     @property
     def tasks_by_kind(self) -> dict[str, list[str]]:
@@ -217,7 +218,7 @@ def _lane(
     )
     asks = tuple(make_ask(job, task, config, expand, attributes) for task in tasks)
     wholes = tuple(whole for ask in asks if (whole := make_whole(job, ask, config, expand)))
-    return Lane(pool, model, config, asks, wholes, expand)
+    return Lane(pool, model, config, asks, wholes, expand, make_names(job, config))
 
 
 def _model(job: JobSpec, pool: PartPool, engine: type[Engine]) -> Model:

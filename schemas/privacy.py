@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from schemas.errors import JobError
 from schemas.ids import canonical
+from schemas.names import NAMES
+from schemas.rows import Shown
 
 KINDS = (
     "email",
@@ -20,9 +22,11 @@ KINDS = (
     "crypto",
     "national_id",
     "url",
+    "name",
 )
-ALL = tuple(kind for kind in KINDS if kind != "url")
-"""Addresses of web pages are of nobody as a rule, and any `name.ending` may be one."""
+ALL = tuple(kind for kind in KINDS if kind not in ("url", "name"))
+"""Addresses of web pages are of nobody as a rule, and any `name.ending` may be one. For names of people the
+model is asked about each of its answers, which costs."""
 NATIONAL = {
     "AU": ("AuTfnRecognizer", "AuMedicareRecognizer"),
     "DE": ("DeTaxIdRecognizer", "DeIdCardRecognizer", "DePassportRecognizer", "DeSocialSecurityRecognizer"),
@@ -50,7 +54,7 @@ class PrivacyOptions(BaseModel):
 
     redact: tuple[str, ...] = Field(
         (),
-        description=f"Kinds to take out of all text: {', '.join(KINDS)}; or `all` of them but url.",
+        description=f"Kinds to take out of all text: {', '.join(KINDS)}; or `all` of them but url and name.",
     )
     regions: tuple[str, ...] = Field(
         ("US", "GB", "DE", "FR", "ES", "IT"), description="Where phone numbers and identity numbers are from."
@@ -88,11 +92,17 @@ class PrivacyOptions(BaseModel):
         return tuple(kind for kind in KINDS if kind in wanted)
 
     @property
+    def names(self) -> bool:
+        """Whether the model is asked for the names of people in its answers."""
+        return "name" in self.redact
+
+    @property
     def recipe(self) -> str | None:
         """What of it changes answers, as one string; None if nothing."""
         if not self.kinds:
             return None
-        return canonical({"kinds": self.kinds, "regions": sorted(self.regions)})
+        asked = {"asked": NAMES.question(Shown.TEXT)} if self.names else {}
+        return canonical({"kinds": self.kinds, "regions": sorted(self.regions), **asked})
 
     @property
     def hides(self) -> bool:

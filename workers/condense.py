@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.rows import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from workers.prompt import Part
 
@@ -66,14 +66,17 @@ async def condensed(part: Part, room: int, ask: Callable[[Part], Awaitable[Outco
         heads = (_divided(outcome["text"], room // 4)[:1] for outcome in outcomes)
         pieces = packed([text for head in heads for text in head], room)
     outcome = await ask(replace(part, text=pieces[0] if pieces else ""))
-    return outcome | {
-        name: total for name in SUMMED if (total := _total(name, [*spent, outcome])) is not None
-    }
+    return outcome | summed([*spent, outcome])
 
 
-def _total(name: str, outcomes: list[Outcome]) -> Any:
-    known = [outcome[name] for outcome in outcomes if outcome.get(name) is not None]
-    return sum(known) if known else None
+def summed(outcomes: Iterable[Outcome]) -> Outcome:
+    """What was spent on all of them, of what is known of any."""
+    totals: Outcome = {}
+    for outcome in outcomes:
+        for name in SUMMED:
+            if outcome.get(name) is not None:
+                totals[name] = totals.get(name, 0) + outcome[name]
+    return totals
 
 
 def _divided(text: str, length: int) -> list[str]:

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from schemas.rows import Status
+from workers.condense import summed
 from workers.extras import needs
 from workers.language import Languages
-from workers.redact import Redactor
+from workers.names import Named, named, strings, technical, withheld
+from workers.redact import NAME, Redactor
 
 if TYPE_CHECKING:
     from schemas.privacy import PrivacyOptions
+    from workers.names import Climb
+    from workers.prompt import Ask
+
+    Outcome = dict[str, Any]
 
 
 class Discretion:
@@ -23,29 +29,48 @@ class Discretion:
 
     Args:
         options: what is asked.
+        names: how the model is asked for names of people, if it is to be.
     """
 
-    def __init__(self, options: PrivacyOptions) -> None:
+    def __init__(self, options: PrivacyOptions, names: Ask | None = None) -> None:
         self._redactor = Redactor(options) if options.kinds else None
         self._languages = Languages() if options.language else None
+        self._hides_names = options.names
+        self._names = names
 
-    async def outcome(self, outcome: dict[str, Any]) -> dict[str, Any]:
-        """The columns of an answer, or of an error that may quote one."""
+    async def outcome(self, outcome: Outcome, identity: str = "", climb: Climb | None = None) -> Outcome:
+        """The columns of an answer, or of an error that may quote one.
+
+        Args:
+            outcome: as it was said.
+            identity: of what was answered.
+            climb: asks the model for names; without it only patterns are looked for.
+        """
         if self._redactor is None and self._languages is None:
             return outcome
-        return await asyncio.to_thread(self._discreet, outcome)
+        if self._names is None or climb is None:
+            return await asyncio.to_thread(self._discreet, outcome, Named())
+        found = await named(strings(outcome), self._names, identity, climb)
+        if found.fault is not None:
+            return withheld(outcome, found.fault)
+        return await asyncio.to_thread(self._discreet, outcome, found)
 
     def column(self, texts: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Texts that came with documents, such as their titles; those of one document are the same."""
+        """What documents say of themselves, such as their titles; of those of one document it is the same."""
         if self._redactor is None:
             return texts
         encoded = texts.combine_chunks().dictionary_encode()
-        said = [self._redactor.text(text, Counter()) for text in encoded.dictionary.to_pylist()]
+        said = encoded.dictionary.to_pylist()
+        if self._hides_names:
+            said = [technical(text) for text in said]
+        said = [self._redactor.text(text, Counter()) for text in said]
         return pa.chunked_array([pa.array(said, texts.type).take(encoded.indices)])
 
-    def _discreet(self, outcome: dict[str, Any]) -> dict[str, Any]:
+    def _discreet(self, outcome: Outcome, found: Named) -> Outcome:
         if self._redactor is not None:
-            outcome = self._redactor.outcome(outcome)
+            outcome = self._redactor.outcome(outcome, found.pattern)
+        if found.said and outcome["status"] is Status.RECORD:
+            outcome = outcome | summed([outcome, *found.said])
         if self._languages is not None and outcome["status"] is Status.RECORD:
             outcome = outcome | {"language": self._languages.of(outcome.get("text"))}
         return outcome
@@ -57,7 +82,8 @@ def refuse_missing(options: PrivacyOptions) -> None:
     Raises:
         JobError: one that the job needs is not installed.
     """
-    wanted = ("presidio_analyzer",) * bool(options.kinds) + ("lingua",) * options.language
+    by_pattern = set(options.kinds) - {NAME}
+    wanted = ("presidio_analyzer",) * bool(by_pattern) + ("lingua",) * options.language
     with needs("privacy"):
         for name in wanted:
             if find_spec(name) is None:

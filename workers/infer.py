@@ -66,6 +66,7 @@ class InferRecipe:
     run_id: str
     limits: Limits
     privacy: PrivacyOptions = PrivacyOptions()
+    names: Ask | None = None
 
 
 def places(config: EngineConfig) -> int:
@@ -96,7 +97,7 @@ class Infer:
         self._journal = journal
         engine = engine or resolve(ENGINES, recipe.engine, "engine")(recipe.config)
         limits = recipe.limits
-        self._discretion = Discretion(recipe.privacy)
+        self._discretion = Discretion(recipe.privacy, recipe.names)
         self._places = Places(recipe.config.max_num_seqs)
         self._supervisor = Supervisor(
             engine,
@@ -201,7 +202,10 @@ class Infer:
             outcome |= await self._by_eye(ask, part, outcome, suspect=suspect)
         if outcome.get("data") is not None:
             outcome[data_column(ask.task.name)] = outcome.pop("data")
-        return common | await self._discretion.outcome(outcome)
+        # A label names nobody. What is asked about an answer is asked though the run is being ended.
+        free = outcome["status"] is not Status.RECORD or not ask.task.choices()
+        again = partial(self._climb, suspect=suspect, finishing=True) if free else None
+        return common | await self._discretion.outcome(outcome, f"{part.identity}/{ask.task.name}", again)
 
     async def _by_eye(
         self, ask: Ask, part: Part, outcome: dict[str, Any], *, suspect: bool
@@ -217,7 +221,7 @@ class Infer:
             return {}  # the answer itself is there
         return await held(seen, part.text, besides=True)
 
-    async def _climb(self, ask: Ask, part: Part, *, suspect: bool) -> dict[str, Any]:
+    async def _climb(self, ask: Ask, part: Part, *, suspect: bool, finishing: bool = False) -> dict[str, Any]:
         """The ladder: the same question hotter, or with more room; then the page's own text; then an error.
 
         An engine that cannot be kept alive is no fault of a document: `EngineUnavailable` passes through
@@ -228,7 +232,8 @@ class Infer:
         partial: Answer | None = None
         for tries in range(1, TRIES + 1):
             try:
-                response = await self._supervisor.ask(build(ask, part, rung), suspect=suspect)
+                request = build(ask, part, rung)
+                response = await self._supervisor.ask(request, suspect=suspect, finishing=finishing)
                 answer = validate(ask.task, response, part.shown)
             except (AnswerError, RequestTimeout) as error:
                 fault = error

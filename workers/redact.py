@@ -6,6 +6,7 @@ taken out whole where they overlap, so that no end of a value is left.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ from schemas.rows import data_column
 from workers.extras import needs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    import re
+    from collections.abc import Callable, Iterable, Iterator
 
     from schemas.privacy import PrivacyOptions
 
@@ -38,6 +40,8 @@ GENERIC = {
     "url": "UrlRecognizer",
 }
 DATA = data_column("")
+NAME, UNSURE = "name", 0.0
+"""What the model took for somebody's name, which may be part of an address that a pattern knows better."""
 Span = tuple[int, int, float, str]
 
 
@@ -49,48 +53,35 @@ class Redactor:
     """
 
     def __init__(self, options: PrivacyOptions) -> None:
-        self._kinds = options.kinds
+        self._kinds = tuple(kind for kind in options.kinds if kind != NAME)  # those with patterns
         self._regions = options.regions
         self._recognizers: list[tuple[str, Any]] | None = None
 
-    def text(self, text: str, counts: Counter[str]) -> str:
-        """The text without them; `counts` goes up by what was taken out."""
+    def text(self, text: str, counts: Counter[str], names: re.Pattern[str] | None = None) -> str:
+        """The text without them, and without these names; `counts` goes up by what was taken out."""
         if not text:
             return text
         pieces, at = [], 0
-        for start, end, _, kind in merged(self._found(text)):
+        for start, end, _, kind in merged([*self._found(text), *_named(text, names)]):
             pieces += [text[at:start], f"[{kind}]"]
             counts[kind] += 1
             at = end
         return "".join([*pieces, text[at:]])
 
-    def value(self, value: Any, counts: Counter[str]) -> Any:
-        """A typed answer with all strings in it without them; what is no string stays."""
-        if isinstance(value, str):
-            return self.text(value, counts)
-        if isinstance(value, dict):
-            return {name: self.value(inner, counts) for name, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return type(value)(self.value(inner, counts) for inner in value)
-        return value
-
-    def outcome(self, outcome: dict[str, Any]) -> dict[str, Any]:
+    def outcome(self, outcome: dict[str, Any], names: re.Pattern[str] | None = None) -> dict[str, Any]:
         """All that an outcome's columns say, and `redactions` besides, if there were any."""
         said: Counter[str] = Counter()
         typed: Counter[str] = Counter()
-        clean = dict(outcome)
-        for name, value in outcome.items():
-            if name == "text" and value:
-                clean[name] = self.text(value, said)
-            elif name == "invalid_fields" or name.startswith(DATA):
-                clean[name] = self.value(value, typed)
-            elif name == "error" and value:
-                clean[name] = value | {"message": self.text(value["message"], typed)}
+        clean = looked_through(
+            outcome, lambda text: self.text(text, said, names), lambda text: self.text(text, typed, names)
+        )
         # A typed answer is there twice, as text and as data; so is what an error quotes.
         counts = said | typed
         return clean | ({"redactions": dict(counts)} if counts else {})
 
     def _found(self, text: str) -> Iterator[Span]:
+        if not self._kinds:
+            return
         if self._recognizers is None:
             with needs("privacy"):
                 self._recognizers = list(_recognizers(self._kinds, self._regions))
@@ -98,6 +89,60 @@ class Redactor:
             for found in recognizer.analyze(text, recognizer.supported_entities, None):
                 if found.score >= SURE:
                     yield found.start, found.end, found.score, kind
+
+
+def looked_through(
+    outcome: dict[str, Any], said: Callable[[str], str], typed: Callable[[str], str]
+) -> dict[str, Any]:
+    """An outcome with another text in the place of each.
+
+    Args:
+        outcome: its columns.
+        said: of the answer as text.
+        typed: of the strings of its data, and of what an error quotes.
+    """
+    clean = dict(outcome)
+    for name, value in outcome.items():
+        if name == "text" and value:
+            clean[name] = said(_spelled_out(value, said))
+        elif name == "invalid_fields" or name.startswith(DATA):
+            clean[name] = _each(value, typed)
+        elif name == "error" and value:
+            clean[name] = value | {"message": typed(value["message"])}
+    return clean
+
+
+def _spelled_out(text: str, clean: Callable[[str], str]) -> str:
+    """JSON, looked through by what its strings mean: they can be spelled so that nothing is found in them."""
+    value = as_json(text)
+    other = _each(value, clean, keys=clean)
+    return text if other == value else json.dumps(other, ensure_ascii=False)
+
+
+def as_json(text: str) -> Any:
+    """The object or list that a text spells; None if it does not."""
+    if text[:1] not in ("{", "["):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _each(value: Any, clean: Callable[[str], str], keys: Callable[[str], str] = str) -> Any:
+    """The value with another text in the place of each in it; what is no text stays."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {keys(name): _each(inner, clean, keys) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_each(inner, clean, keys) for inner in value)
+    return value
+
+
+def _named(text: str, names: re.Pattern[str] | None) -> Iterator[Span]:
+    for found in names.finditer(text) if names is not None else ():
+        yield found.start(), found.end(), UNSURE, NAME
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:

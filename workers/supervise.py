@@ -126,12 +126,13 @@ class Supervisor:
         """End the engine."""
         self._engine.close()
 
-    async def ask(self, request: Request, *, suspect: bool = False) -> Response:
+    async def ask(self, request: Request, *, suspect: bool = False, finishing: bool = False) -> Response:
         """Answer one request, through as many engines as it takes.
 
         Args:
             request: what to ask.
             suspect: it was in flight when a worker died, engine and all.
+            finishing: an answer that is there cannot be written without it, so it is asked to the end.
 
         Raises:
             Draining: the run is being ended; it was not asked.
@@ -146,7 +147,7 @@ class Supervisor:
         while True:
             entrance = self._gate.exclusive() if self._deaths[request.key] else self._gate.shared()
             async with entrance, self._places:
-                if self.draining:
+                if self.draining and not finishing:
                     raise Draining("the run is being ended")
                 await self._revive()
                 epoch = self._epoch

@@ -12,6 +12,8 @@ import pytest
 from rich.console import Console
 
 from schemas.job import JobSpec
+from schemas.names import NAMES
+from schemas.rows import Shown
 
 MAIL, CARD, PHONE, IBAN = (
     "jo.blyth@example.org",
@@ -104,3 +106,20 @@ def test_an_output_shows_nothing_of_what_is_hidden(
     errors = pq.read_table(tmp_path / "output" / "errors").to_pylist()
     assert {row["uri"][:5] for row in errors} == {"hmac:"}
     assert report.exit_code == 0
+
+
+def test_names_are_asked_for_in_a_run(
+    ray_cluster: None, fault_job: Callable[..., JobSpec], tmp_path: Path
+) -> None:
+    from pipelines.runner import run
+
+    letter(tmp_path / "in")
+    where = {"input": str(tmp_path / "in"), "include": "*dossier*"}
+    job = fault_job(**where, tasks=["ocr"], privacy={"redact": "name"})
+    report = run(job, Console(stderr=True, quiet=True))
+    assert (report.counts.ok, report.exit_code) == (1, 0)
+    rows = pq.read_table(tmp_path / "output" / "records", columns=["text", "prompt_tokens"]).to_pylist()
+    words = len(NAMES.question(Shown.TEXT).split())
+    assert rows and all(row["prompt_tokens"] > words and row["text"] for row in rows)
+    [facts] = pq.read_table(tmp_path / "output" / "documents", columns=["document_metadata"]).to_pylist()
+    assert "format" in json.loads(facts["document_metadata"]) and MAIL not in facts["document_metadata"]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from schemas.names import NAMES
 from schemas.rows import PartKind, Shown
 from schemas.tasks import TASKS, make_task
 from tests.schemas.test_tasks import OPTIONS
@@ -39,6 +40,8 @@ def asked(kind: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_question_is_asked_in_the_words_that_are_pinned(request: pytest.FixtureRequest) -> None:
     found = {kind: [asked(kind, options) for options in ({}, *VARIANTS.get(kind, []))] for kind in TASKS}
+    names = {"version": NAMES.version, "options": {}, "questions": {"text": NAMES.question(Shown.TEXT)}}
+    found[NAMES.kind] = [names]
     if request.config.getoption("--goldens"):
         PINNED.write_text(yaml.safe_dump(found, sort_keys=True, width=100, allow_unicode=True))
     assert found == yaml.safe_load(PINNED.read_text())
