@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.beforehand import refuse_beforehand
 from pipelines.choice import memory_at_hand, settle_models
 from pipelines.expectation import prompt_tokens as tokens_of_prompt
 from pipelines.expectation import read_seen
 from pipelines.feed import in_scope, places_of
 from pipelines.incremental import resume, walk
 from pipelines.ledger import Ledger, read_ledger
-from pipelines.occupancy import refuse_foreign_output
 from pipelines.plan import Lane, Plan, make_plan
 from pipelines.runner import source_of
 from pipelines.sizing import Load, Prediction, Work, predict
@@ -125,7 +125,7 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
     chosen = settle_models(job, lambda: memory_at_hand(job.engine))
     job = chosen.job
     plan = make_plan(job, source.attributes, job.engine.gpus or 0.0, selection)
-    refuse_foreign_output(plan)
+    refuse_beforehand(plan)
     resume(plan, source)
     ledger = read_ledger(plan)
     reasons, skipped, sample = _walk(plan, ledger, walk(source, ledger))

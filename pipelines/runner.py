@@ -13,6 +13,7 @@ import yaml
 from rich.console import Console
 
 from pipelines.attach import attach
+from pipelines.beforehand import refuse_beforehand
 from pipelines.choice import memory_of_cluster, settle_models
 from pipelines.cluster import cluster, here, refuse_port, unwrapped
 from pipelines.expectation import read_seen
@@ -21,13 +22,11 @@ from pipelines.incremental import NAME as SOURCE
 from pipelines.incremental import resume
 from pipelines.interrupt import interrupted_anywhere
 from pipelines.lake.enrich import enrich
-from pipelines.lake.into import added_columns, refuse_into
+from pipelines.lake.into import added_columns
 from pipelines.lake.sync import bring_up
-from pipelines.lake.tables import refuse_foreign_tables
 from pipelines.lease import Lease
 from pipelines.metrics import RunMetrics
-from pipelines.near import group_near, refuse_without_libraries
-from pipelines.occupancy import refuse_foreign_output
+from pipelines.near import group_near
 from pipelines.page.make import publish_page
 from pipelines.plan import Plan, make_plan
 from pipelines.reckoning import reckon
@@ -41,7 +40,6 @@ from pipelines.versions import versions
 from pipelines.waiting import Waiting, mention_cpus
 from pipelines.whole import due
 from schemas.errors import PageError
-from workers.discretion import refuse_missing
 from workers.storage.factory import join, open_storage
 from workers.tally import TOKENS
 
@@ -106,11 +104,7 @@ def _run(
     source = source_of(job)
     # Everything that can be refused is refused before Ray starts, which takes seconds.
     first = make_plan(settle_models(job).job, source.attributes, job.engine.gpus or 0.0, selection)
-    refuse_foreign_output(first)
-    refuse_foreign_tables(first)
-    refuse_into(first)
-    refuse_missing(job.privacy)
-    refuse_without_libraries(job.duplicates)
+    refuse_beforehand(first)
     if metrics_port is not None:
         refuse_port(metrics_port)
     source.check()

@@ -1,14 +1,20 @@
-"""A plan says what it adds to the job's own words: the bounds of schemas that have none."""
+"""A plan says what it adds to the job's own words, and refuses what a run would."""
 
 from __future__ import annotations
 
+import sys
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pytest
 from rich.console import Console
 
 from deploy.demo.documents import EXAMPLES
 from pipelines.preview import preview
+from pipelines.runner import run
+from schemas.errors import JobError
 from schemas.job import make_job
 from tests.fixtures.runs import GEMMA3, GEMMA3N
 
@@ -62,3 +68,30 @@ def test_recordings_are_cut_for_the_model_that_hears_them_whatever_else_is_asked
     assert parts("ocr", "transcribe") == parts("transcribe") > 20, (
         "in pieces of 8 s, of 30 s they would be 13"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "lacking", "told"),
+    [
+        ({"privacy": {"redact": "all"}}, "presidio_analyzer", r"gemstream\[privacy\]"),
+        ({"duplicates": {"text": 0.8}}, "datasketch", r"gemstream\[duplicates\]"),
+        ({"sink": {"kind": "delta"}}, "deltalake", r"gemstream\[delta\]"),
+        ({"sink": {"kind": "delta"}}, None, "no run of Gemstream made"),
+    ],
+)
+def test_what_a_run_refuses_beforehand_has_no_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], lacking: str | None, told: str
+) -> None:
+    deltalake = pytest.importorskip("deltalake")
+    (tmp_path / "in").mkdir()
+    if lacking is None:
+        theirs = pa.table({"theirs": [1]})
+        deltalake.write_deltalake(str(tmp_path / "out" / "tables" / "documents"), theirs)
+    else:
+        monkeypatch.setitem(sys.modules, lacking, None)
+    job = make_job(
+        {"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), "tasks": ["ocr"]} | options
+    )
+    for way in (preview, run):
+        with pytest.raises(JobError, match=told):
+            way(job)
