@@ -200,6 +200,7 @@ def _lane(
         request_seconds=job.limits.request_seconds,
         options=job.engine.options,
         adapters=adapters,
+        confidence=job.engine.confidence,
     )
     _check(engine, config)
     pages = job.expand.pages if pool == "vision" else Pages.IMAGE

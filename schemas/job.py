@@ -93,6 +93,11 @@ class EngineOptions(Options):
     max_model_len: int | None = Field(
         None, ge=128, description="Tokens of prompt and answer; 8192 at most if not set."
     )
+    confidence: bool = Field(
+        True,
+        description="Ask how likely each token was, which is a record's confidence. Without it a small model "
+        "is spared a good part of its work, a large one next to none.",
+    )
     options: dict[str, Any] = Field(
         default_factory=dict,
         description="The engine's own: vLLM's engine arguments; of openai, the fields of OpenAIOptions.",

@@ -35,10 +35,10 @@ def vision_job(folder: Path) -> JobSpec:
     return job_for(folder, tasks, models={"vision": str(GEMMA3)}, engine=ENGINE)
 
 
-def audio_job(folder: Path) -> JobSpec:
+def audio_job(folder: Path, **engine: Any) -> JobSpec:
     """As many about each recording."""
     tasks = [said("about", ANSWER_CHARACTERS) | {"of": ["audio"]}]
-    return job_for(folder, tasks, models={"audio": str(GEMMA3N)}, engine=ENGINE)
+    return job_for(folder, tasks, models={"audio": str(GEMMA3N)}, engine=ENGINE | engine)
 
 
 def vision(folder: Path, turns: Turns) -> None:
@@ -82,7 +82,7 @@ def _bare(lane: Lane, kind: PartKind, turns: Turns) -> None:
     (ask,) = lane.asks
     rung = Rung(0, ask.max_tokens, ask.task.temperature)
     request = build(ask, Part("", Media(kind, b"", ""), None, kind), rung)
-    prompt, sampling = engine._prompt(request), _sampling(request)
+    prompt, sampling = engine._prompt(request), _sampling(request, lane.config)
     item = "audio" if kind is PartKind.AUDIO else "image"
 
     def answer(portion: Path) -> tuple[int, int]:

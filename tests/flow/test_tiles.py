@@ -30,7 +30,7 @@ def test_a_tiled_page_costs_its_tiles_and_others_nothing(run_job: RunJob, tmp_pa
             output=str(tmp_path / "out"),
             tasks=[{"task": "ocr", "max_tokens": 16}, {"task": "caption", "max_tokens": 16}],
             models={"vision": str(GEMMA3)},
-            engine={"max_num_seqs": 4, "max_model_len": 2048},
+            engine={"max_num_seqs": 4, "max_model_len": 2048, "confidence": False},
             expand={"tiling": "auto"},
             limits={"failed_share": 1.0},
         )
@@ -40,6 +40,7 @@ def test_a_tiled_page_costs_its_tiles_and_others_nothing(run_job: RunJob, tmp_pa
     asked = duckdb.sql(
         f"SELECT uri LIKE '%.pdf', task, tiles, prompt_tokens FROM read_parquet('{files}')"
     ).fetchall()
+    assert duckdb.sql(f"SELECT count(confidence), count(text) > 0 FROM '{files}'").fetchone() == (0, True)
     tokens = {(long, task): count for long, task, _, count in asked}
     assert {(long, tiles) for long, _, tiles, _ in asked} == {(True, 3), (False, None)}
     for task in ("ocr", "caption"):

@@ -143,6 +143,15 @@ def test_a_server_may_have_a_name_of_its_own_for_the_model_and_no_logprobs(serve
     assert body["model"] == "gemma3:4b" and "logprobs" not in body
 
 
+def test_probabilities_are_asked_for_where_they_are_wanted(server: Server) -> None:
+    given = {"base_url": server.url, "api_key_env": ENV, "outage_seconds": 0}
+    model = find_model("google/gemma-3-4b-it")
+    plain = OpenAIEngine(EngineConfig(model, 4, max_model_len=1024, options=given, confidence=False))
+    assert "logprobs" not in sent(server, plain, request()).body
+    wanted = sent(server, plain, request(choices=("a", "b"), likelihoods=True)).body
+    assert wanted["logprobs"] and wanted["top_logprobs"]
+
+
 def test_without_a_key_nothing_secret_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ENV)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from schemas.models import find_model
 from schemas.rows import PartKind
 from tests.fixtures.runs import GEMMA3, GEMMA3N
 from workers.engines import EngineConfig, Media, Request
-from workers.engines.vllm import VllmEngine
+from workers.engines.vllm import VllmEngine, _sampling
 
 QUESTION = "Read it"
 
@@ -36,3 +37,14 @@ def test_one_bos_and_one_placeholder(path: Path, kind: PartKind, placeholder: st
     assert prompt.count(placeholder) == 1 and QUESTION in prompt
     media_first = prompt.index(placeholder) < prompt.index(QUESTION)
     assert media_first is (kind is PartKind.PAGE)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_probabilities_are_asked_for_where_they_are_wanted() -> None:
+    config = EngineConfig(find_model(str(GEMMA3)), max_num_seqs=1, max_model_len=512)
+    plain = replace(config, confidence=False)
+    media = Media(PartKind.PAGE, b"", "")
+    asked = Request("key", QUESTION, media, max_tokens=1)
+    label = Request("key", QUESTION, media, max_tokens=1, choices=("a", "b"), likelihoods=True)
+    assert (_sampling(asked, config).logprobs, _sampling(asked, plain).logprobs) == (0, None)
+    assert _sampling(label, plain).logprobs == _sampling(label, config).logprobs > 0

@@ -77,7 +77,8 @@ class EngineConfig:
     """The recipe of an engine: made on the driver, cooked on the worker.
 
     `request_seconds` is after how long the supervisor gives a request up. With `metrics`, an engine that has
-    some of its own hands them to the agent of its node, which exports them.
+    some of its own hands them to the agent of its node, which exports them. Without `confidence` nobody wants
+    to know how likely its tokens were, but for requests with `likelihoods`.
     """
 
     model: Model
@@ -89,6 +90,7 @@ class EngineConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
     metrics: bool = False
+    confidence: bool = True
 
 
 class Engine(Protocol):

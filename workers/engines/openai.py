@@ -68,7 +68,9 @@ class OpenAIOptions(BaseModel):
         "restarts; half of limits.request_seconds at most.",
     )
     logprobs: bool = Field(
-        True, description="Ask for the confidence; set it to false for a server that refuses the question."
+        True,
+        description="Ask for probabilities of tokens, where they are wanted; false for a server that refuses "
+        "the question.",
     )
     choices: Literal["schema", "vllm"] = Field(
         "schema",
@@ -243,7 +245,8 @@ class OpenAIEngine:
         """What is sent: fields that the client knows, and others."""
         options = self._options
         first, extra = self._config.model.media_first, dict(options.extra_body)
-        body = chat.fields(request, self._name, media_first=first, logprobs=options.logprobs)
+        logprobs = options.logprobs and (self._config.confidence or request.likelihoods)
+        body = chat.fields(request, self._name, media_first=first, logprobs=logprobs)
         if request.choices and options.choices == "vllm":
             extra |= chat.labels_as_vllm(request.choices)
         elif request.choices:

@@ -161,7 +161,10 @@ class VllmEngine:
         try:
             adapter = await self._adapter(request.adapter)
             async for output in self._engine.generate(
-                prompt, _sampling(request), f"{request.key}-{request.attempt}", lora_request=adapter
+                prompt,
+                _sampling(request, self._config),
+                f"{request.key}-{request.attempt}",
+                lora_request=adapter,
             ):
                 last = output
         except EngineDeadError as error:
@@ -262,7 +265,7 @@ def _decode(media: Media) -> Any:
         return image.convert("RGB")
 
 
-def _sampling(request: Request) -> SamplingParams:
+def _sampling(request: Request, config: EngineConfig) -> SamplingParams:
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     held: dict[str, Any] = {}
@@ -275,7 +278,7 @@ def _sampling(request: Request) -> SamplingParams:
         temperature=request.temperature,
         seed=request.seed if request.temperature else None,
         # 0 is the sampled token alone: the confidence, and no more work than that.
-        logprobs=LIKELIEST if request.likelihoods else 0,
+        logprobs=LIKELIEST if request.likelihoods else 0 if config.confidence else None,
         structured_outputs=StructuredOutputsParams(**held) if held else None,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
