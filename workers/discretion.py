@@ -68,7 +68,7 @@ class Discretion:
 
     def _discreet(self, outcome: Outcome, found: Named) -> Outcome:
         if self._redactor is not None:
-            outcome = self._redactor.outcome(outcome, found.pattern)
+            outcome = self._redactor.outcome(outcome, found.finder)
         if found.said and outcome["status"] is Status.RECORD:
             outcome = outcome | summed([outcome, *found.said])
         if self._languages is not None and outcome["status"] is Status.RECORD:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +20,23 @@ from workers.prompt import Part
 from workers.redact import as_json, looked_through
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from workers.prompt import Ask
+    from workers.redact import Finder
 
     Outcome = dict[str, Any]
     Climb = Callable[[Ask, Part], Awaitable[Outcome]]
 
 ASKED_AT_ONCE = 2_000
 """Characters: more could hold more names than `schemas.names.MOST`."""
+APOSTROPHES = "'`\u2018\u2019\u02bc\u00b4"
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u3040-\u318f\u3400-\u9fff\ua960-\ua97f\uac00-\ud7ff"
+    "\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Scripts that put no space between a name and what follows: Thai, Lao, Burmese, Khmer, Chinese, Japanese;
+and Korean, whose particles cling to it."""
 OVERLAP = 60
 """Characters of one piece that the next has as well, so that a name between them is whole in one."""
 TECHNICAL = frozenset(
@@ -43,12 +52,12 @@ class Named:
     """What the model named in one answer.
 
     Attributes:
-        pattern: finds all of them; None if nobody is named.
+        finder: finds all of them; None if nobody is named.
         said: the columns of what was asked for it.
         fault: the error value in place of names that could not be had.
     """
 
-    pattern: re.Pattern[str] | None = None
+    finder: Finder | None = None
     said: tuple[Outcome, ...] = ()
     fault: dict[str, Any] | None = None
 
@@ -76,7 +85,7 @@ async def named(texts: Iterable[str], ask: Ask, identity: str, climb: Climb) -> 
         if outcome["status"] is not Status.RECORD:
             return Named(fault=outcome["error"])
     found = {name for outcome in outcomes for name in outcome["data"]["names"]}
-    return Named(pattern_of(found), tuple(outcomes))
+    return Named(finder(found), tuple(outcomes))
 
 
 def strings(outcome: Outcome) -> list[str]:
@@ -108,14 +117,45 @@ def overlapping(pieces: list[str]) -> list[str]:
     ]
 
 
-def pattern_of(names: Iterable[str]) -> re.Pattern[str] | None:
-    """What finds all of these names as whole words, however their words are spaced, and in any case."""
-    words = {tuple(name.split()) for name in names if sum(map(str.isalpha, name)) > 1}
-    if not words:
+def finder(names: Iterable[str]) -> Finder | None:
+    """What finds all of these names in a text, as whole words and however they are spelled there."""
+    known = {folded(name)[0].strip() for name in names if sum(map(str.isalpha, name)) > 1}
+    if not known:
         return None
-    longest_first = sorted(words, key=lambda each: (-sum(map(len, each)), each))
-    either = "|".join(r"\s+".join(map(re.escape, each)) for each in longest_first)
-    return re.compile(rf"(?<!\w)(?:{either})(?!\w)", re.IGNORECASE)
+    longest_first = sorted(known, key=lambda name: (-len(name), name))
+    pattern = re.compile("|".join(map(_whole, longest_first)))
+
+    def find(text: str) -> Iterator[tuple[int, int]]:
+        there, origins = folded(text)
+        for found in pattern.finditer(there):
+            yield origins[found.start()], origins[found.end()]
+
+    return find
+
+
+def folded(text: str) -> tuple[str, list[int]]:
+    """A text as names are compared: without accents, case, ligatures and what cannot be seen, and all spaces,
+    dashes and apostrophes alike. A model spells as it was taught, and not as the document does.
+
+    Returns:
+        The text, and the place in the one given of each of its characters, and of its end.
+    """
+    kept: list[str] = []
+    origins: list[int] = []
+    for place, character in enumerate(text):
+        for part in unicodedata.normalize("NFKD", character.casefold()):
+            kind = unicodedata.category(part)
+            if kind in ("Mn", "Cf") or (part.isspace() and kept[-1:] == [" "]):
+                continue
+            alike = "-" if kind == "Pd" else "'" if part in APOSTROPHES else part
+            kept.append(" " if part.isspace() else alike)
+            origins.append(place)
+    return "".join(kept), [*origins, len(text)]
+
+
+def _whole(name: str) -> str:
+    before, behind = ("" if UNSPACED.match(edge) else r"\w" for edge in (name[0], name[-1]))
+    return (f"(?<!{before})" if before else "") + re.escape(name) + (f"(?!{behind})" if behind else "")
 
 
 def withheld(outcome: Outcome, fault: dict[str, Any]) -> Outcome:

@@ -16,10 +16,11 @@ from schemas.rows import data_column
 from workers.extras import needs
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Callable, Iterable, Iterator
 
     from schemas.privacy import PrivacyOptions
+
+    Finder = Callable[[str], Iterable[tuple[int, int]]]
 
 SURE = 0.4
 """Below it presidio itself wants a word such as `passport` nearby, which only a model's tokens would tell.
@@ -57,7 +58,7 @@ class Redactor:
         self._regions = options.regions
         self._recognizers: list[tuple[str, Any]] | None = None
 
-    def text(self, text: str, counts: Counter[str], names: re.Pattern[str] | None = None) -> str:
+    def text(self, text: str, counts: Counter[str], names: Finder | None = None) -> str:
         """The text without them, and without these names; `counts` goes up by what was taken out."""
         if not text:
             return text
@@ -68,7 +69,7 @@ class Redactor:
             at = end
         return "".join([*pieces, text[at:]])
 
-    def outcome(self, outcome: dict[str, Any], names: re.Pattern[str] | None = None) -> dict[str, Any]:
+    def outcome(self, outcome: dict[str, Any], names: Finder | None = None) -> dict[str, Any]:
         """All that an outcome's columns say, and `redactions` besides, if there were any."""
         said: Counter[str] = Counter()
         typed: Counter[str] = Counter()
@@ -140,9 +141,9 @@ def _each(value: Any, clean: Callable[[str], str], keys: Callable[[str], str] = 
     return value
 
 
-def _named(text: str, names: re.Pattern[str] | None) -> Iterator[Span]:
-    for found in names.finditer(text) if names is not None else ():
-        yield found.start(), found.end(), UNSURE, NAME
+def _named(text: str, names: Finder | None) -> Iterator[Span]:
+    for start, end in names(text) if names is not None else ():
+        yield start, end, UNSURE, NAME
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:
