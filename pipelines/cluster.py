@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -127,8 +128,8 @@ def _own(quiet: dict[str, Any]) -> Iterator[None]:
 def _sigterm_kept() -> Iterator[None]:
     """Whoever handled SIGTERM before Ray starts handles it afterwards: Ray's own way is to exit with 15.
 
-    One that comes while Ray forks finds its handler in a fork hook, whose exceptions Python drops. The
-    wakeup descriptor is told of it all the same.
+    One that comes while Ray forks finds its handler in a fork hook, whose exceptions Python prints and drops.
+    The wakeup descriptor is told of it all the same, so there is nothing to print.
 
     Raises:
         SystemExit: with SIGTERM as its code, as Ray raises it, if one came.
@@ -136,7 +137,13 @@ def _sigterm_kept() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = signal.getsignal(signal.SIGTERM)
+    handler, dropped = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+
+    def drop(what: sys.UnraisableHookArgs) -> None:
+        if not isinstance(what.exc_value, SystemExit):
+            dropped(what)
+
+    sys.unraisablehook = drop
     heard, told = socket.socketpair()
     with heard, told:
         heard.setblocking(False)
@@ -145,6 +152,7 @@ def _sigterm_kept() -> Iterator[None]:
         try:
             yield
         finally:
+            sys.unraisablehook = dropped
             signal.set_wakeup_fd(before)
             if callable(handler):
                 signal.signal(signal.SIGTERM, handler)

@@ -50,6 +50,7 @@ def test_sigterm_in_a_fork_hook_of_rays_start() -> None:
     started, message = done.stdout.splitlines()
     assert started == "started", "the hook's exception was dropped"
     assert "run the same command to go on" in message
+    assert "Traceback" not in done.stderr
 
 
 def test_nothing_came_while_ray_started() -> None:
