@@ -49,8 +49,8 @@ def resume(plan: Plan, source: Source) -> dict[str, Any] | None:
     }
     # Of hidden names, the ledger's ids are not those that rows have here.
     if table.incremental and not mine["narrowed"] and not plan.job.privacy.hash_uris:
-        rows.since = _last(plan, mine)
-    return {**mine, "since": rows.since}
+        rows.since = _last(plan, rows, mine)
+    return {**mine, "origin": rows.origin(mine["version"]), "since": rows.since}
 
 
 def walk(source: Source, ledger: Ledger) -> Iterator[pa.Table]:
@@ -79,8 +79,9 @@ def _is_narrowed(plan: Plan) -> bool:
     return not whole or plan.job.limit is not None
 
 
-def _last(plan: Plan, mine: dict[str, Any]) -> str | None:
-    """The version that the last such run has read to its end."""
+def _last(plan: Plan, rows: TableSource, mine: dict[str, Any]) -> str | None:
+    """The version that the last such run has read to its end; None if it is not one of this table, but of
+    one that was there before it."""
     storage, runs = open_storage(plan.output, plan.job.storage), join(plan.output, "_runs", "")
     found: dict[str, set[str]] = {}
     with suppress(ObjectMissing):  # nothing was ever written there
@@ -94,5 +95,6 @@ def _last(plan: Plan, mine: dict[str, Any]) -> str | None:
             continue
         report = json.loads(storage.read(join(runs, run, "report.json")))
         if report.get("stopped") is None and not report.get("unsettled"):
-            return str(pinned["version"])
+            version = str(pinned["version"])
+            return version if pinned.get("origin") == rows.origin(version) is not None else None
     return None

@@ -111,6 +111,13 @@ class TableSource:
     def check(self) -> None:
         """Nothing: its snapshot was taken when it was opened; see `Source.check`."""
 
+    def origin(self, version: str) -> str | None:
+        """See `Snapshot.origin`; None of a version that is not there any more."""
+        try:
+            return self._snapshot.origin(version)
+        except SnapshotGone:
+            return None
+
     def documents(self, owed: pa.Array | None = None) -> Iterator[pa.Table]:
         """Stream the tables, looking one chunk ahead; see `Source.documents`.
 

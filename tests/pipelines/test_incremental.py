@@ -1,0 +1,72 @@
+"""A run goes on from the last one only where that has read this very table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipelines.incremental import resume
+from pipelines.plan import make_plan
+from pipelines.runner import source_of
+from pipelines.sources.table import TableSource
+from schemas.job import JobSpec
+
+FaultJob = Callable[..., JobSpec]
+Written = Callable[..., None]
+
+
+def of_delta(table: Path, *numbers: int) -> None:
+    from deltalake import write_deltalake
+
+    write_deltalake(str(table), rows(table, *numbers), mode="append")
+
+
+def of_lance(table: Path, *numbers: int) -> None:
+    import lance
+
+    mode = "append" if table.exists() else "create"
+    lance.write_dataset(rows(table, *numbers), str(table), mode=mode)
+
+
+def rows(table: Path, *numbers: int) -> pa.Table:
+    return pa.table({"id": list(numbers), "uri": [str(table.parent / f"{number}.png") for number in numbers]})
+
+
+def run_over(job: JobSpec) -> tuple[str | None, list[int]]:
+    """From which version on a run reads, and the rows that it lists. It ends well, as later ones see it."""
+    source = source_of(job)
+    assert isinstance(source, TableSource)
+    ended = Path(job.output) / "_runs"
+    # Of two runs in one second nobody knows which came first.
+    plan = replace(make_plan(job, source.attributes, 0.0), run_id=f"run-{len([*ended.glob('*')])}")
+    pinned = resume(plan, source)
+    found = [row for table in source.documents(pa.array([], pa.string())) for row in table.to_pylist()]
+    folder = ended / plan.run_id
+    folder.mkdir(parents=True)
+    told: dict[str, Any] = {"source": pinned, "counts": {}, "report": {"stopped": None, "unsettled": []}}
+    for name, content in told.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return source.since, [row["attributes"]["id"] for row in found]
+
+
+@pytest.mark.parametrize("write", [of_delta, of_lance])
+def test_a_table_that_was_made_anew_is_read_whole(
+    write: Written, tmp_path: Path, fault_job: FaultJob
+) -> None:
+    table = tmp_path / "t"
+    job = fault_job(table={"uri": str(table)}, tasks=["ocr"])
+    write(table, 1, 2)
+    assert run_over(job) == (None, [1, 2])
+    assert run_over(job)[1] == []
+    shutil.rmtree(table)
+    write(table, 3, 4)  # and its versions are counted from the first again
+    assert run_over(job) == (None, [3, 4])
+    write(table, 5)
+    assert run_over(job)[1] == [5]
