@@ -18,7 +18,7 @@ from workers.storage.factory import join, open_storage
 from workers.storage.rows import row_address
 from workers.storage.stream import READ_AHEAD, open_object
 from workers.tables import DataFile, Staged
-from workers.tables.where import expression
+from workers.tables.where import expression, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +90,8 @@ class ParquetSnapshot:
     ) -> Iterator[pa.RecordBatch]:
         opened = _opened(self.storage, self._uri(file), file.detail)
         values = _partition_of(file.path)
-        needed = [*wanted, *(each for each in self.schema if where and each.name in where)]
+        looked_at = named(where, self.schema) if where else []
+        needed = [*wanted, *(self.schema.field(name) for name in looked_at)]
         needed = list({each.name: each for each in needed}.values())
         there = opened.schema_arrow
         for each in needed:
