@@ -71,8 +71,9 @@ def read_file(
             f"{uri} is not there any more: its table has been cleaned up since; read a newer version",
             key="table.version",
         ) from error
-    except pa.ArrowInvalid as error:
-        raise JobError(f"{uri} does not hold what its table says: {error}", key="table") from error
+    except (pa.ArrowInvalid, OSError) as error:  # the second of pages that are damaged
+        said = str(error).strip().partition("\n")[0]
+        raise JobError(f"{uri} does not hold what its table says: {said}", key="table") from error
 
 
 def _with(wanted: pa.Schema, schema: pa.Schema, where: str) -> pa.Schema:

@@ -74,8 +74,9 @@ class ParquetSnapshot:
                 f"{self._uri(file)} was removed or written anew since the table was listed; run again",
                 key="table.version",
             ) from error
-        except pa.ArrowInvalid as error:
-            raise JobError(f"{self._uri(file)} cannot be read as Parquet: {error}", key="table") from error
+        except (pa.ArrowInvalid, OSError) as error:  # the second of pages that are damaged
+            said = str(error).strip().partition("\n")[0]
+            raise JobError(f"{self._uri(file)} cannot be read as Parquet: {said}", key="table") from error
 
     def origin(self, version: str) -> str:
         """A version is a digest of all that lies there."""
