@@ -43,7 +43,7 @@ def resume(plan: Plan, source: Source) -> dict[str, Any] | None:
     mine = {
         **rows.pinned,
         "settings": digest("table", canonical(_settings(plan))),
-        "asked": digest("asked", canonical({k: sorted(v) for k, v in plan.fingerprints.items()})),
+        "asked": digest("asked", canonical(_asked(plan))),
         "shard": str(plan.selection.shard) if plan.selection.shard else None,
         "narrowed": _is_narrowed(plan),
     }
@@ -71,6 +71,15 @@ def _settings(plan: Plan) -> dict[str, Any]:
     table = plan.job.table
     told = table.model_dump(mode="json", exclude=set(LATER)) if table else {}
     return {**told, "include": plan.job.include, "exclude": plan.job.exclude}
+
+
+def _asked(plan: Plan) -> dict[str, Any]:
+    """What is asked, and about which kinds of part: what nothing was asked about before may be asked now."""
+    by_kind = {**plan.tasks_by_kind, **{f"{kind}, whole": of for kind, of in plan.wholes_by_kind.items()}}
+    return {
+        "fingerprints": {task: sorted(each) for task, each in plan.fingerprints.items()},
+        "kinds": {kind: sorted(names) for kind, names in by_kind.items()},
+    }
 
 
 def _is_narrowed(plan: Plan) -> bool:

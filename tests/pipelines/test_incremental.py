@@ -70,3 +70,14 @@ def test_a_table_that_was_made_anew_is_read_whole(
     assert run_over(job) == (None, [3, 4])
     write(table, 5)
     assert run_over(job)[1] == [5]
+
+
+def test_what_nothing_was_asked_about_is_met_again_when_something_is(
+    tmp_path: Path, fault_job: FaultJob
+) -> None:
+    table = {"uri": str(tmp_path / "t")}
+    of_delta(tmp_path / "t", 1, 2)
+    of_pages = fault_job(table=table, tasks=[{"task": "ocr", "of": ["page"]}])
+    assert run_over(of_pages) == (None, [1, 2])
+    assert run_over(of_pages) == ("0", [])
+    assert run_over(fault_job(table=table, tasks=[{"task": "ocr", "of": ["page", "image"]}]))[1] == [1, 2]
