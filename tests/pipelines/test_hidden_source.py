@@ -111,6 +111,8 @@ def test_only_what_is_taken_out_makes_another_answer(hiding: Callable[..., JobSp
             "GET /{}: {} is gone",
         ),
         ("/in/anna.pdf", "/in/anna.pdf: anna.pdf, not banana.pdf", "{}: {}, not banana.pdf"),
+        ("file://C:\\in\\Anna's.pdf", r""" "file://C:\\in\\Anna's.pdf" is not absolute""", ' "{}" is not'),
+        ("s3:///Anna\t'\"", repr("s3:///Anna\t'\"") + " names no bucket", "'{}' names no"),
         (
             "row://refused?why=row+3%3A+Anna",
             "row 3 of t: another row has its key, name=Anna",
