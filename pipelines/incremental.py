@@ -54,8 +54,10 @@ def resume(plan: Plan, source: Source) -> dict[str, Any] | None:
 
 
 def walk(source: Source, ledger: Ledger) -> Iterator[pa.Table]:
-    """The documents that a run lists."""
+    """The documents that a run lists: all of them where what earlier runs wrote has been removed."""
     rows = _rows(source)
+    if rows is not None and ledger.is_empty:
+        rows.since = None
     if isinstance(source, TableSource | HiddenSource) and rows is not None and rows.since is not None:
         return source.documents(ledger.owing())
     return source.documents()
