@@ -176,6 +176,7 @@ class TableSource:
         start = 0
         for batch in self._snapshot.read(file, columns, None if inside else where):
             rows = pa.Table.from_batches([batch])
+            self._refuse_broken(file, rows)
             places = pa.array(range(start, start + len(rows)), pa.int64())
             start += len(rows)
             if held is not None:
@@ -183,6 +184,19 @@ class TableSource:
                 rows, places = rows.filter(mask), places.filter(mask)
             for offset in range(0, len(rows), self.rows):
                 yield places.slice(offset, self.rows).to_pylist(), rows.slice(offset, self.rows)
+
+    def _refuse_broken(self, file: DataFile, rows: pa.Table) -> None:
+        """Text that is no UTF-8 can be neither carried along nor looked up; Arrow reads it without a word."""
+        for name in rows.column_names:
+            try:
+                rows[name].validate(full=True)
+            except pa.ArrowInvalid as error:
+                said = str(error).partition("\n")[0]
+                raise JobError(
+                    f"{file.path}: column {name!r} does not hold what it says: {said}; write it anew, or "
+                    "leave the column out of table.columns",
+                    key="table",
+                ) from error
 
     def _places(self, file: DataFile, where: str) -> pa.Array:
         """Where the filter holds, without reading a document, unless the filter is about that."""

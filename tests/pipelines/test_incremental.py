@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from pipelines.incremental import resume
+from pipelines.incremental import resume, walk
+from pipelines.ledger import read_ledger
 from pipelines.plan import make_plan
 from pipelines.runner import source_of
 from pipelines.sources.table import TableSource
+from schemas.errors import JobError
 from schemas.job import JobSpec
 
 FaultJob = Callable[..., JobSpec]
@@ -81,3 +84,24 @@ def test_what_nothing_was_asked_about_is_met_again_when_something_is(
     assert run_over(of_pages) == (None, [1, 2])
     assert run_over(of_pages) == ("0", [])
     assert run_over(fault_job(table=table, tasks=[{"task": "ocr", "of": ["page", "image"]}]))[1] == [1, 2]
+
+
+def test_where_the_answers_were_removed_all_is_listed(tmp_path: Path, fault_job: FaultJob) -> None:
+    job = fault_job(table={"uri": str(tmp_path / "t")}, tasks=["ocr"])
+    of_delta(tmp_path / "t", 1, 2)
+    run_over(job)
+    for faulty, count in ((["another/v1"], 0), ([], 2)):
+        source = source_of(job)
+        plan = make_plan(job, source.attributes, 0.0)
+        assert (resume(plan, source) or {})["since"] == "0"
+        ledger = replace(read_ledger(plan), faulty=pa.array(faulty, pa.string()))
+        assert sum(map(len, walk(source, ledger))) == count
+
+
+def test_text_that_is_none_names_its_file_and_column(tmp_path: Path, fault_job: FaultJob) -> None:
+    latin = pa.array([b"/in/a.pdf", "/in/\u00e4.pdf".encode("latin-1")])
+    broken = pa.StringArray.from_buffers(2, *latin.buffers()[1:])
+    pq.write_table(pa.table({"uri": broken}), tmp_path / "p.parquet")
+    source = source_of(fault_job(table={"uri": str(tmp_path / "p.parquet")}, tasks=["ocr"]))
+    with pytest.raises(JobError, match=r"p\.parquet: column 'uri' does not hold what it says"):
+        list(source.documents())
