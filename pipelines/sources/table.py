@@ -157,11 +157,10 @@ class TableSource:
         except SnapshotGone:
             fresh = None
         new = {file.path for file in (files if fresh is None else fresh)}
-        for file in files:
-            if file.path in new:
-                yield file, None if fresh is None else False
-            elif owed is not None and len(owed):
-                yield file, True
+        if owed is not None and len(owed):
+            # First, so that of rows with one key, or without any, the earlier ones keep their names.
+            yield from ((file, True) for file in files if file.path not in new)
+        yield from ((file, None if fresh is None else False) for file in files if file.path in new)
 
     def _batches(self, file: DataFile) -> Iterator[tuple[list[int], pa.Table]]:
         """Rows of a file that the filter holds for, and their places among those that are read: of documents

@@ -20,6 +20,8 @@ from pipelines.runner import source_of
 from pipelines.sources.table import TableSource
 from schemas.errors import JobError
 from schemas.job import JobSpec
+from schemas.storage import StorageOptions
+from schemas.tables import TableOptions
 
 FaultJob = Callable[..., JobSpec]
 Written = Callable[..., None]
@@ -105,3 +107,24 @@ def test_text_that_is_none_names_its_file_and_column(tmp_path: Path, fault_job: 
     source = source_of(fault_job(table={"uri": str(tmp_path / "p.parquet")}, tasks=["ocr"]))
     with pytest.raises(JobError, match=r"p\.parquet: column 'uri' does not hold what it says"):
         list(source.documents())
+
+
+@pytest.mark.parametrize("key", [None, 7])
+def test_rows_that_came_later_are_the_later_ones(tmp_path: Path, key: int | None) -> None:
+    """However their files are named: two rows without a key that say the same are two, and of two with one
+    key the later is an error."""
+    from deltalake import write_deltalake
+
+    rows = pa.table({"id": pa.array([key], pa.int64()), "uri": ["/in/a.pdf"]})
+    for turn in range(8):
+        table = TableOptions(uri=str(tmp_path / str(turn)), key=("id",))
+        write_deltalake(table.uri, rows)
+        first = TableSource(table, StorageOptions())
+        [before] = [row for each in first.documents() for row in each.to_pylist()]
+        write_deltalake(table.uri, rows, mode="append")
+        later = TableSource(table, StorageOptions())
+        assert first.pinned is not None
+        later.since = first.pinned["version"]
+        owed = pa.array([before["document_id"]])
+        uris = [row["uri"] for each in later.documents(owed) for row in each.to_pylist()]
+        assert uris[0] == before["uri"] and len(set(uris)) == 2 and "#row-" in uris[1]
