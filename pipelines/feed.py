@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from pipelines.incremental import walk
 from pipelines.ledger import Ledger, read_ledger
-from schemas.errors import GemstreamError, ObjectMissing
+from schemas.errors import GemstreamError, JobError, ObjectMissing, SnapshotGone
 from schemas.rows import PartKind, listed_schema
 from workers.originals import Firsts
 from workers.registry import EXPANDERS, resolve
@@ -128,12 +128,19 @@ class Feed:
                         break
                     self._publish(self._routed(documents, ledger, routers))
         except BaseException as error:  # noqa: BLE001 - kept for `check`, which raises it
-            self._fault = error
+            self._fault = self._told(error)
         finally:
             self._seeded.set()
             with self._news:
                 self._ended = True
                 self._news.notify_all()
+
+    def _told(self, error: BaseException) -> BaseException:
+        """A job that is wrong is one of which nothing was started. What turns out to be wrong further down a
+        list, or was taken away under it, ends a run that has asked already, as a store does that fails."""
+        if isinstance(error, SnapshotGone) or (isinstance(error, JobError) and self._chunks):
+            return GemstreamError(error.message, **error.fields)
+        return error
 
     def _seed(self, ledger: Ledger) -> None:
         """Documents with all their answers are originals of whatever has their content. With `force` they are

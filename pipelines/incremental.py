@@ -43,19 +43,21 @@ def resume(plan: Plan, source: Source) -> dict[str, Any] | None:
     mine = {
         **rows.pinned,
         "settings": digest("table", canonical(_settings(plan))),
-        "asked": digest("asked", canonical({k: sorted(v) for k, v in plan.fingerprints.items()})),
+        "asked": digest("asked", canonical(_asked(plan))),
         "shard": str(plan.selection.shard) if plan.selection.shard else None,
         "narrowed": _is_narrowed(plan),
     }
     # Of hidden names, the ledger's ids are not those that rows have here.
     if table.incremental and not mine["narrowed"] and not plan.job.privacy.hash_uris:
-        rows.since = _last(plan, mine)
-    return {**mine, "since": rows.since}
+        rows.since = _last(plan, rows, mine)
+    return {**mine, "origin": rows.origin(mine["version"]), "since": rows.since}
 
 
 def walk(source: Source, ledger: Ledger) -> Iterator[pa.Table]:
-    """The documents that a run lists."""
+    """The documents that a run lists: all of them where what earlier runs wrote has been removed."""
     rows = _rows(source)
+    if rows is not None and ledger.is_empty:
+        rows.since = None
     if isinstance(source, TableSource | HiddenSource) and rows is not None and rows.since is not None:
         return source.documents(ledger.owing())
     return source.documents()
@@ -73,14 +75,24 @@ def _settings(plan: Plan) -> dict[str, Any]:
     return {**told, "include": plan.job.include, "exclude": plan.job.exclude}
 
 
+def _asked(plan: Plan) -> dict[str, Any]:
+    """What is asked, and about which kinds of part: what nothing was asked about before may be asked now."""
+    by_kind = {**plan.tasks_by_kind, **{f"{kind}, whole": of for kind, of in plan.wholes_by_kind.items()}}
+    return {
+        "fingerprints": {task: sorted(each) for task, each in plan.fingerprints.items()},
+        "kinds": {kind: sorted(names) for kind, names in by_kind.items()},
+    }
+
+
 def _is_narrowed(plan: Plan) -> bool:
     """Whether the run leaves anything that it could do."""
     whole = plan.selection.model_copy(update={"shard": None}) == Selection()
     return not whole or plan.job.limit is not None
 
 
-def _last(plan: Plan, mine: dict[str, Any]) -> str | None:
-    """The version that the last such run has read to its end."""
+def _last(plan: Plan, rows: TableSource, mine: dict[str, Any]) -> str | None:
+    """The version that the last such run has read to its end; None if it is not one of this table, but of
+    one that was there before it."""
     storage, runs = open_storage(plan.output, plan.job.storage), join(plan.output, "_runs", "")
     found: dict[str, set[str]] = {}
     with suppress(ObjectMissing):  # nothing was ever written there
@@ -94,5 +106,6 @@ def _last(plan: Plan, mine: dict[str, Any]) -> str | None:
             continue
         report = json.loads(storage.read(join(runs, run, "report.json")))
         if report.get("stopped") is None and not report.get("unsettled"):
-            return str(pinned["version"])
+            version = str(pinned["version"])
+            return version if pinned.get("origin") == rows.origin(version) is not None else None
     return None

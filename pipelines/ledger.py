@@ -84,6 +84,11 @@ class Ledger:
         """True where the output holds every answer."""
         return _among(names_of(documents), self.complete)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is there: no answer, and no error."""
+        return not any(map(len, (self.complete, self.begun, self.stale, self.faulty)))
+
     def owing(self) -> pa.Array:
         """Ids of the documents that are known to owe something: failed, unfinished, or asked otherwise."""
         names = pa.chunked_array([self.faulty, self.begun, self.stale], pa.string())

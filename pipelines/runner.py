@@ -141,7 +141,7 @@ def source_of(job: JobSpec) -> Source:
         exclude=job.exclude,
         limit=job.limit,
     )
-    return hidden_source(source, job.privacy, job.table.key if job.table else ())
+    return hidden_source(source, job.privacy, job.table)
 
 
 def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunReport:

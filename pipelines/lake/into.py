@@ -82,10 +82,12 @@ def into_of(plan: Plan) -> Into | None:
     into = Into(source, target, naming, columns, options.key, _beside(plan, options.key))
     if not into.same:
         _refuse_one_name(into)
-        hidden = sorted(set(options.key) & set(privacy.hash_columns))
+        addresses = {options.content: "hash_uris"} if privacy.hash_uris else {}
+        settings = addresses | dict.fromkeys(privacy.hash_columns, "hash_columns")
+        hidden = sorted(set(options.key) & set(settings))
         if hidden:
             raise JobError(
-                f"{KEY}: a table beside goes by the key, and privacy.hash_columns hides its column "
+                f"{KEY}: a table beside goes by the key, and privacy.{settings[hidden[0]]} hides its column "
                 f"{hidden[0]!r}: leave one of them out",
                 key=KEY,
             )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pipelines.sources import Source
     from schemas.privacy import PrivacyOptions
+    from schemas.tables import TableOptions
 
 COLUMNS = "privacy.hash_columns"
 
@@ -28,18 +29,21 @@ class HiddenSource:
     Args:
         source: the source.
         privacy: what is hidden.
+        addresses: of a table, the column that says where each document is: hidden as those are.
 
     Raises:
-        JobError: the key is not set, or there is no such column.
+        JobError: the key is not set, or there is no such column, or it is none of single values.
     """
 
-    def __init__(self, source: Any, privacy: PrivacyOptions) -> None:
+    def __init__(self, source: Any, privacy: PrivacyOptions, addresses: str | None = None) -> None:
         self.source = source
         self.duplicates = source.duplicates
         self._key: SecretStr = privacy.key()
         self._uris = privacy.hash_uris
-        self._columns = frozenset(privacy.hash_columns)
-        self.attributes = _typed(source.attributes, privacy.hash_columns)
+        told = addresses if privacy.hash_uris else None
+        carried = [field.name for field in source.attributes or () if field.name == told]
+        self._columns = tuple(dict.fromkeys((*privacy.hash_columns, *carried)))
+        self.attributes = _typed(source.attributes, self._columns)
 
     def check(self) -> None:
         """See `Source.check`."""
@@ -86,26 +90,27 @@ class HiddenSource:
         return pa.array(hashes, pa.string()).take(encoded.indices)
 
 
-def hidden_source(source: Source, privacy: PrivacyOptions, key: tuple[str, ...] = ()) -> Source:
+def hidden_source(source: Source, privacy: PrivacyOptions, table: TableOptions | None = None) -> Source:
     """The source as a job wants it listed.
 
     Args:
         source: the source.
         privacy: what is hidden.
-        key: of a table, the columns that name its rows.
+        table: what is listed, if it is one.
 
     Raises:
         JobError: the key of the hashes is not set, there is no such column, or names would show it.
     """
-    shown = sorted(set(key) & set(privacy.hash_columns))
+    named_by = {*table.key, *(() if table.bytes_column else (table.content,))} if table else set()
+    shown = sorted(named_by & set(privacy.hash_columns))
     if shown and not privacy.hash_uris:
         raise JobError(
-            f"{COLUMNS}: documents are named by the table's key, so their names show {shown[0]!r}: set "
-            "privacy.hash_uris as well",
+            f"{COLUMNS}: documents are named by their addresses and the table's key, so their names show "
+            f"{shown[0]!r}: set privacy.hash_uris as well",
             key=COLUMNS,
         )
     if privacy.hash_uris or privacy.hash_columns:
-        return HiddenSource(source, privacy)
+        return HiddenSource(source, privacy, table.content if table else None)
     return source
 
 
@@ -119,6 +124,13 @@ def _typed(attributes: pa.DataType | None, names: tuple[str, ...]) -> pa.DataTyp
         )
     if attributes is None:
         return None
+    for field in attributes:
+        if field.name in names and pa.types.is_nested(field.type):
+            raise JobError(
+                f"{COLUMNS}: {field.name!r} is {field.type}, and single values are hashed: leave it out of "
+                "what is carried along (table.columns)",
+                key=COLUMNS,
+            )
     return pa.struct(
         [pa.field(field.name, pa.string()) if field.name in names else field for field in attributes]
     )

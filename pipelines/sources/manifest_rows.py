@@ -116,7 +116,7 @@ class JsonRows:
                 continue
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise JobError(
                     f"manifest {self._info.uri}, line {number}: no JSON ({error})", key="manifest"
                 ) from error
@@ -139,7 +139,7 @@ class ParquetRows:
 
     def chunks(self, rows: int) -> Iterator[Chunk]:
         """See `ManifestRows`."""
-        for batch in self._file().iter_batches(batch_size=rows):
+        for batch in self._batches(rows):
             uris = batch.column(URI).to_pylist()
             if self.attributes is None:
                 yield uris, None
@@ -147,6 +147,15 @@ class ParquetRows:
             fields = list(self.attributes)
             columns = [batch.column(field.name).cast(field.type) for field in fields]
             yield uris, pa.StructArray.from_arrays(columns, fields=fields)
+
+    def _batches(self, rows: int) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in self._file().iter_batches(batch_size=rows):
+                batch.column(URI).validate(full=True)
+                yield batch
+        except (pa.ArrowInvalid, OSError) as error:  # the second of pages that are damaged
+            said = str(error).strip().partition("\n")[0]
+            raise JobError(f"manifest {self._info.uri} cannot be read: {said}", key="manifest") from error
 
     def _file(self) -> Any:
         import pyarrow.parquet as pq

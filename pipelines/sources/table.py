@@ -24,7 +24,7 @@ from workers.storage import ObjectInfo
 from workers.storage.factory import look_up, scheme
 from workers.storage.rows import refused_address, version_of
 from workers.tables import open_table
-from workers.tables.where import expression
+from workers.tables.where import expression, named
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -111,6 +111,13 @@ class TableSource:
     def check(self) -> None:
         """Nothing: its snapshot was taken when it was opened; see `Source.check`."""
 
+    def origin(self, version: str) -> str | None:
+        """See `Snapshot.origin`; None of a version that is not there any more."""
+        try:
+            return self._snapshot.origin(version)
+        except SnapshotGone:
+            return None
+
     def documents(self, owed: pa.Array | None = None) -> Iterator[pa.Table]:
         """Stream the tables, looking one chunk ahead; see `Source.documents`.
 
@@ -150,11 +157,10 @@ class TableSource:
         except SnapshotGone:
             fresh = None
         new = {file.path for file in (files if fresh is None else fresh)}
-        for file in files:
-            if file.path in new:
-                yield file, None if fresh is None else False
-            elif owed is not None and len(owed):
-                yield file, True
+        if owed is not None and len(owed):
+            # First, so that of rows with one key, or without any, the earlier ones keep their names.
+            yield from ((file, True) for file in files if file.path not in new)
+        yield from ((file, None if fresh is None else False) for file in files if file.path in new)
 
     def _batches(self, file: DataFile) -> Iterator[tuple[list[int], pa.Table]]:
         """Rows of a file that the filter holds for, and their places among those that are read: of documents
@@ -169,6 +175,7 @@ class TableSource:
         start = 0
         for batch in self._snapshot.read(file, columns, None if inside else where):
             rows = pa.Table.from_batches([batch])
+            self._refuse_broken(file, rows)
             places = pa.array(range(start, start + len(rows)), pa.int64())
             start += len(rows)
             if held is not None:
@@ -177,10 +184,23 @@ class TableSource:
             for offset in range(0, len(rows), self.rows):
                 yield places.slice(offset, self.rows).to_pylist(), rows.slice(offset, self.rows)
 
+    def _refuse_broken(self, file: DataFile, rows: pa.Table) -> None:
+        """Text that is no UTF-8 can be neither carried along nor looked up; Arrow reads it without a word."""
+        for name in rows.column_names:
+            try:
+                rows[name].validate(full=True)
+            except pa.ArrowInvalid as error:
+                said = str(error).partition("\n")[0]
+                raise JobError(
+                    f"{file.path}: column {name!r} does not hold what it says: {said}; write it anew, or "
+                    "leave the column out of table.columns",
+                    key="table",
+                ) from error
+
     def _places(self, file: DataFile, where: str) -> pa.Array:
-        """Where the filter holds, without reading a document."""
+        """Where the filter holds, without reading a document, unless the filter is about that."""
         schema = self._snapshot.schema
-        columns = [name for name in schema.names if name in where and name != self._table.bytes_column]
+        columns = named(where, schema)
         keep, start = expression(where, schema), 0
         found = [pa.array([], pa.int64())]
         for batch in self._snapshot.read(file, columns):

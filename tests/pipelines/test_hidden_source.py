@@ -7,9 +7,11 @@ from pathlib import Path
 
 import deltalake
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.incremental import resume
+from pipelines.lake.into import into_of
 from pipelines.plan import make_plan
 from pipelines.runner import source_of
 from pipelines.sources.hidden import hidden_source
@@ -109,6 +111,8 @@ def test_only_what_is_taken_out_makes_another_answer(hiding: Callable[..., JobSp
             "GET /{}: {} is gone",
         ),
         ("/in/anna.pdf", "/in/anna.pdf: anna.pdf, not banana.pdf", "{}: {}, not banana.pdf"),
+        ("file://C:\\in\\Anna's.pdf", r""" "file://C:\\in\\Anna's.pdf" is not absolute""", ' "{}" is not'),
+        ("s3:///Anna\t'\"", repr("s3:///Anna\t'\"") + " names no bucket", "'{}' names no"),
         (
             "row://refused?why=row+3%3A+Anna",
             "row 3 of t: another row has its key, name=Anna",
@@ -128,7 +132,11 @@ def test_messages_name_nothing(place: str, message: str, told: str) -> None:
 def test_a_key_that_is_hidden_is_not_shown_by_names() -> None:
     options = PrivacyOptions(hash_columns=("customer",), key_env=KEY)
     with pytest.raises(JobError, match="set privacy.hash_uris as well"):
-        hidden_source(PrefixSource([], StorageOptions()), options, ("customer",))
+        hidden_source(PrefixSource([], StorageOptions()), options, TableOptions(uri="t", key=("customer",)))
+    with pytest.raises(JobError, match="set privacy.hash_uris as well"):
+        hidden_source(
+            PrefixSource([], StorageOptions()), options, TableOptions(uri="t", uri_column="customer")
+        )
 
 
 def test_of_a_table_only_what_came_since_is_read(tmp_path: Path, hiding: Callable[..., JobSpec]) -> None:
@@ -145,3 +153,50 @@ def test_of_a_table_only_what_came_since_is_read(tmp_path: Path, hiding: Callabl
     assert pinned is not None and pinned["version"] == "0"
     [listed] = source.documents()
     assert listed["attributes"].to_pylist()[0]["customer"].startswith("hmac:")
+
+
+@pytest.fixture
+def hiding_table(tmp_path: Path, hiding: Callable[..., JobSpec]) -> Callable[..., JobSpec]:
+    """The same documents in a table, with lists of words besides."""
+    columns = [list(each) for each in zip(*RESIDENTS, strict=True)]
+    columns[0] = [f"{tmp_path}/{name}" for name in columns[0]]
+    rows = pa.table([*columns, [[who] for who in columns[1]]], ["at", "customer", "page", "words"])
+    pq.write_table(rows, tmp_path / "rows.parquet")
+
+    def job(options: dict[str, object], **privacy: object) -> JobSpec:
+        told = {"uri": f"{tmp_path}/rows.parquet", "uri_column": "at", **options}
+        update = {"manifest": None, "table": TableOptions.model_validate(told)}
+        return hiding(**privacy).model_copy(update=update)
+
+    return job
+
+
+@pytest.mark.parametrize("key", [(), ("page",)])
+def test_no_column_of_a_table_shows_an_address_that_is_hidden(
+    hiding_table: Callable[..., JobSpec], key: tuple[str, ...]
+) -> None:
+    source = source_of(hiding_table({"key": key}, hash_uris=True, hash_columns=["customer"]))
+    [listed] = source.documents()
+    assert listed["attributes"].type == source.attributes
+    shown = str(listed.drop_columns("address").drop_columns("attributes").to_pylist())
+    shown += str([{**row, "words": None} for row in listed["attributes"].to_pylist()])
+    assert not any(name in shown or who in shown for name, who, _ in RESIDENTS)
+
+
+def test_only_single_values_are_hashed(hiding_table: Callable[..., JobSpec]) -> None:
+    with pytest.raises(JobError, match="'words' is list"):
+        source_of(hiding_table({}, hash_columns=["words"]))
+    source = source_of(hiding_table({"columns": ["customer"]}, hash_uris=True))
+    [listed] = source.documents()
+    assert listed["attributes"].to_pylist()[0] == {"customer": "Anna Blyth"}
+
+
+def test_a_table_beside_does_not_go_by_addresses_that_are_hidden(
+    hiding_table: Callable[..., JobSpec], tmp_path: Path
+) -> None:
+    options = {"key": ["at"], "into": f"{tmp_path}/beside"}
+    job = hiding_table(options, hash_uris=True)
+    with pytest.raises(JobError, match="privacy.hash_uris hides its column 'at'"):
+        into_of(make_plan(job, source_of(job).attributes, 0.0))
+    job = hiding_table(options)
+    assert into_of(make_plan(job, source_of(job).attributes, 0.0)) is not None

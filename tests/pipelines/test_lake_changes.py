@@ -55,6 +55,9 @@ class InMemory:
         table = self.tables[int(file.path)]
         yield from (table if columns is None else table.select(columns)).to_batches(2)
 
+    def origin(self, version: str) -> str:
+        return version
+
     def address(self, file: DataFile, row: int, column: str) -> str:
         raise NotImplementedError
 

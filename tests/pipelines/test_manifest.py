@@ -222,6 +222,7 @@ def test_globs_and_limit_apply(tmp_path: Path) -> None:
         ("list.jsonl", b'{"path": "a"}\n', "no column 'uri'; its columns: 'path'"),
         ("list.jsonl", b'{"uri": "a"}\n{"uri"\n', "line 2: no JSON"),
         ("list.jsonl", b'"a"\n', "line 1: no JSON object"),
+        ("list.jsonl", b'{"uri": "a", "n": ' + b"[" * 10_000 + b"]" * 10_000 + b"}\n", "line 1: no JSON"),
         ("list.parquet", b"PAR?", "no Parquet file"),
         ("list.parquet", as_parquet([{"path": "a", "n": 1}]), "no column 'uri'; its columns: 'path', 'n'"),
         ("list.parquet", as_parquet([{"uri": 1}]), "column 'uri' is int64"),
@@ -248,6 +249,19 @@ def test_what_is_wrong_further_down_names_its_line(
 ) -> None:
     with pytest.raises(JobError, match=said):
         read(manifest(tmp_path, name, content))
+
+
+def test_a_damaged_parquet_is_the_job_s_fault(tmp_path: Path) -> None:
+    whole = pa.table({"uri": [f"{number:040}" for number in range(99)]})
+    buffer = io.BytesIO()
+    pq.write_table(whole, buffer, compression="none", use_dictionary=False)
+    content = buffer.getvalue()
+    not_text = content.replace(b"\0" * 3 + b"0" * 40, b"\0" * 3 + b"\xff" + b"0" * 39)
+    assert not_text != content
+    for damaged in (content[:4] + b"\xff" * 60 + content[64:], not_text):
+        source = manifest(tmp_path, "list.parquet", damaged)
+        with pytest.raises(JobError, match=r"list\.parquet cannot be read"):
+            read(source)
 
 
 def test_a_manifest_that_is_not_there_is_the_job_s_fault(tmp_path: Path) -> None:

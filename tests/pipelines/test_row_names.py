@@ -67,6 +67,14 @@ def test_a_key_is_spelled_the_same_whatever_type_the_format_has_for_it() -> None
     assert uris[0] == uris[1]
 
 
+def test_a_uuid_is_a_key_in_each_of_its_types() -> None:
+    number = bytes(range(240, 256))
+    kinds = (pa.binary(), pa.binary(16), pa.uuid())
+    columns = [pa.array([number, None], kind) for kind in kinds]
+    uris = [naming(key=["a"]).uris(pa.table({"a": each, "uri": ["s3://lake/a"] * 2})) for each in columns]
+    assert uris == [[f"s3://lake/a#a={number.hex()}", None]] * 3
+
+
 def test_a_hidden_name_is_known_by_who_has_the_key() -> None:
     rows = pa.table({"uri": ["s3://lake/a.pdf"]})
     table = TableOptions(uri=PLACE.uri)

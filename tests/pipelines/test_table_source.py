@@ -122,6 +122,8 @@ def test_documents_in_the_table_are_read_where_they_lie(lake: Path) -> None:
     assert "body" not in found[0]["attributes"]
     filtered = listed(opened(lake, bytes_column="body", key="id", filter="kind = 'b' AND id > 2"))
     assert filtered == [row for row in found if row["attributes"]["id"] in (4, 5)]
+    there = listed(opened(lake, bytes_column="body", key="id", filter="body IS NOT NULL AND id > 1"))
+    assert there == [row for row in found if row["attributes"]["id"] in (3, 4, 5)]
 
 
 def test_a_column_of_addresses_cannot_name_a_row(lake: Path) -> None:

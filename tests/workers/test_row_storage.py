@@ -13,6 +13,7 @@ from schemas.errors import (
     AccessDenied,
     AddressRefused,
     CorruptDocument,
+    GemstreamError,
     JobError,
     ObjectChanged,
     ObjectMissing,
@@ -90,3 +91,38 @@ def test_it_is_read_only(file: str) -> None:
         storage.list(uri)
     with pytest.raises(JobError, match="no address of a row"):
         storage.read("row://parquet?file=a&row=x&column=b")
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        ({"other": [b"0", b"1"]}, ObjectChanged),
+        ({"body=?": ["0", "1"]}, ObjectChanged),
+        ({"body=?": [10**12, 10**12]}, ObjectChanged),
+        (b"", CorruptDocument),
+        (b"no table at all", CorruptDocument),
+    ],
+)
+def test_a_file_written_anew_as_something_else_is_told_of_each_row(
+    file: str, written: dict[str, list[object]] | bytes, fault: type[GemstreamError]
+) -> None:
+    storage, uri, path = open_storage("row://", OPTIONS), row_address(file, 1, "body=?"), Path(file[7:])
+    version = storage.info(uri).version
+    if isinstance(written, bytes):
+        path.write_bytes(written)
+    else:
+        pq.write_table(pa.table(written), path)
+    for _ in range(2):
+        with pytest.raises(fault):
+            storage.read(uri, version=version)
+
+
+def test_a_damaged_page_is_told_of_each_row_in_it(file: str) -> None:
+    path = Path(file[7:])
+    pq.write_table(pa.table({"body=?": [bytes([n]) * 1000 for n in range(9)]}), path, compression="none")
+    content = bytearray(path.read_bytes())
+    content[4:400] = b"\xff" * 396
+    path.write_bytes(content)
+    for row in (0, 1, 0):
+        with pytest.raises(CorruptDocument, match="cannot be read as Parquet"):
+            open_storage("row://", OPTIONS).read(row_address(file, row, "body=?"))

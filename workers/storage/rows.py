@@ -94,7 +94,9 @@ class RowStorage:
             value = _read(self.options, told["file"], row, column)
         if value is None:
             raise ObjectMissing(f"{uri}: the row holds nothing")
-        return bytes(value)
+        if not isinstance(value, bytes):
+            raise ObjectChanged(f"{uri}: the column holds documents no more")
+        return value
 
     def list(self, uri: str) -> Iterator[ObjectInfo]:
         """Never."""
@@ -194,9 +196,19 @@ def _read(options: StorageOptions, file: str, row: int, column: str) -> Any:
     info = storage.info(file)
     key = (options, file, info.version, column)
     with _lock:
-        if key not in _columns:
-            _columns[key] = _Column(pq.ParquetFile(open_object(storage, info, read_ahead=0)), column)
-        _columns.move_to_end(key)
-        while len(_columns) > FILES_HELD:
-            _columns.popitem(last=False)
-        return _columns[key].value(row)
+        try:
+            if key not in _columns:
+                opened = pq.ParquetFile(open_object(storage, info, read_ahead=0))
+                if column not in opened.schema_arrow.names:
+                    raise ObjectChanged(f"{file} has no column {column!r} any more")
+                _columns[key] = _Column(opened, column)
+            _columns.move_to_end(key)
+            while len(_columns) > FILES_HELD:
+                _columns.popitem(last=False)
+            return _columns[key].value(row)
+        except BaseException as error:
+            _columns.pop(key, None)  # it does not know how far it has come
+            if isinstance(error, pa.ArrowException | OSError):
+                said = str(error).strip().partition("\n")[0]
+                raise CorruptDocument(f"{file} cannot be read as Parquet: {said}", stage="fetch") from error
+            raise

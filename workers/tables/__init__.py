@@ -113,6 +113,15 @@ class Snapshot(Protocol):
         """
         ...
 
+    def origin(self, version: str) -> str:
+        """What tells a version of this table from one of a table that was there before under the same name:
+        where versions are numbers, those of a table that is made anew begin anew.
+
+        Raises:
+            SnapshotGone: there is no such version, or not any more.
+        """
+        ...
+
     def address(self, file: DataFile, row: int, column: str) -> str:
         """Where the value of a column of bytes lies, of the row at this place among those that `read` yields
         without a filter: a `row://` address, which any worker can open (`workers/storage/rows.py`)."""

@@ -77,6 +77,12 @@ class DeltaSnapshot:
         """Its rows; partition columns are what the log says of the file."""
         return read_file(self._uri(file), self.storage, self.schema, columns, where, file.detail)
 
+    def origin(self, version: str) -> str:
+        """A table is given an id when it is made."""
+        table = _open(self.place, self.storage, version)
+        with _errors_as_ours(self.place):
+            return str(table.metadata().id)
+
     def address(self, file: DataFile, row: int, column: str) -> str:
         """Of a value in the file itself."""
         return row_address(self._uri(file), row, column)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from schemas.errors import JobError, ObjectMissing, SnapshotGone
 from workers.storage.factory import open_storage
 from workers.storage.stream import open_object
-from workers.tables.where import expression
+from workers.tables.where import expression, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,14 +71,15 @@ def read_file(
             f"{uri} is not there any more: its table has been cleaned up since; read a newer version",
             key="table.version",
         ) from error
-    except pa.ArrowInvalid as error:
-        raise JobError(f"{uri} does not hold what its table says: {error}", key="table") from error
+    except (pa.ArrowInvalid, OSError) as error:  # the second of pages that are damaged
+        said = str(error).strip().partition("\n")[0]
+        raise JobError(f"{uri} does not hold what its table says: {said}", key="table") from error
 
 
 def _with(wanted: pa.Schema, schema: pa.Schema, where: str) -> pa.Schema:
     """What is wanted, and what the filter may look at besides."""
-    named = [field for field in schema if field.name in where and field.name not in wanted.names]
-    return pa.schema([*wanted, *named])
+    besides = [schema.field(name) for name in named(where, schema) if name not in wanted.names]
+    return pa.schema([*wanted, *besides])
 
 
 def _empty(

@@ -92,6 +92,10 @@ class IcebergSnapshot:
                 key="table.uri",
             )
 
+    def origin(self, version: str) -> str:
+        """Ids of snapshots are drawn at random: no other table has this one."""
+        return version
+
     def address(self, file: DataFile, row: int, column: str) -> str:
         """Of a value in the file itself."""
         self._refuse_deletes(file)

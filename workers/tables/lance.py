@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from schemas.errors import JobError, ObjectMissing, SnapshotGone, StorageUnavailable
+from schemas.ids import digest
 from workers.extras import needs
 from workers.storage.factory import join, open_storage
 from workers.storage.rows import lance_address
@@ -95,6 +96,12 @@ class LanceSnapshot:
             for batch in batches:
                 if len(batch):
                     yield from pa.Table.from_batches([batch]).select(wanted.names).cast(wanted).to_batches()
+
+    def origin(self, version: str) -> str:
+        """A dataset has no name of its own, but the names of its files are drawn at random."""
+        found = opened(self.place, self.storage, version)
+        with errors_as_ours(self.place):
+            return digest("origin", *sorted(names_of(found)))
 
     def address(self, file: DataFile, row: int, column: str) -> str:
         """Of a value of the fragment, in this version."""

@@ -18,7 +18,7 @@ from workers.storage.factory import join, open_storage
 from workers.storage.rows import row_address
 from workers.storage.stream import READ_AHEAD, open_object
 from workers.tables import DataFile, Staged
-from workers.tables.where import expression
+from workers.tables.where import expression, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -74,8 +74,13 @@ class ParquetSnapshot:
                 f"{self._uri(file)} was removed or written anew since the table was listed; run again",
                 key="table.version",
             ) from error
-        except pa.ArrowInvalid as error:
-            raise JobError(f"{self._uri(file)} cannot be read as Parquet: {error}", key="table") from error
+        except (pa.ArrowInvalid, OSError) as error:  # the second of pages that are damaged
+            said = str(error).strip().partition("\n")[0]
+            raise JobError(f"{self._uri(file)} cannot be read as Parquet: {said}", key="table") from error
+
+    def origin(self, version: str) -> str:
+        """A version is a digest of all that lies there."""
+        return version
 
     def address(self, file: DataFile, row: int, column: str) -> str:
         """Of a value in the file itself."""
@@ -86,7 +91,8 @@ class ParquetSnapshot:
     ) -> Iterator[pa.RecordBatch]:
         opened = _opened(self.storage, self._uri(file), file.detail)
         values = _partition_of(file.path)
-        needed = [*wanted, *(each for each in self.schema if where and each.name in where)]
+        looked_at = named(where, self.schema) if where else []
+        needed = [*wanted, *(self.schema.field(name) for name in looked_at)]
         needed = list({each.name: each for each in needed}.values())
         there = opened.schema_arrow
         for each in needed:

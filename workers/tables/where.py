@@ -27,14 +27,29 @@ def expression(where: str, schema: pa.Schema) -> pc.Expression:
     Raises:
         JobError: it is no such filter, or names a column that is not there.
     """
+    return _Translation(where, schema).of(_parsed(where))
+
+
+def named(where: str, schema: pa.Schema) -> list[str]:
+    """The columns that a filter names, in the order of the table.
+
+    Raises:
+        JobError: see `expression`.
+    """
+    from sqlglot import exp
+
+    names = {node.name for node in _parsed(where).find_all(exp.Column)}
+    return [name for name in schema.names if name in names]
+
+
+def _parsed(where: str) -> Any:
     import sqlglot
     from sqlglot.errors import SqlglotError
 
     try:
-        parsed = sqlglot.parse_one(where, read="duckdb")
+        return sqlglot.parse_one(where, read="duckdb")
     except SqlglotError as error:
         raise _fault(where, "is no condition that SQL knows") from error
-    return _Translation(where, schema).of(parsed)
 
 
 class _Translation:

@@ -17,6 +17,7 @@ from workers.sinks.parquet import encode
 from workers.storage.factory import join, open_storage
 from workers.storage.local import LocalStorage
 from workers.tables import Snapshot, Table, open_table
+from workers.tables.files import read_file
 
 OPTIONS = StorageOptions()
 
@@ -174,3 +175,16 @@ def test_in_a_bucket(object_store: Any, monkeypatch: pytest.MonkeyPatch) -> None
     snapshot = open_table(Place(format=TableFormat.PARQUET, uri=root), OPTIONS).snapshot()
     assert snapshot is not None
     assert rows(snapshot, "day = 2 AND n > 20") == [{"n": 21, "day": 2}]
+
+
+def test_a_damaged_page_names_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"n": list(range(1000))}), path, compression="none", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    content[4:64] = b"\xff" * 60
+    path.write_bytes(content)
+    there = opened(tmp_path)
+    with pytest.raises(JobError, match=r"a\.parquet cannot be read as Parquet"):
+        list(there.read(there.files()[0]))
+    with pytest.raises(JobError, match=r"a\.parquet does not hold"):
+        list(read_file(f"file://{path}", OPTIONS, there.schema))

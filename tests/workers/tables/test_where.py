@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import JobError
-from workers.tables.where import expression
+from workers.tables.where import expression, named
 
 SCHEMA = pa.schema(
     [
@@ -140,3 +140,11 @@ def test_a_constant_is_a_value_of_its_column(where: str, found: list[int]) -> No
 def test_no_part_of_a_constant_is_cut_off() -> None:
     with pytest.raises(JobError, match="0.5 against a column of int64"):
         expression("n >= 0.5", SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("where", "columns"), [("n >= 1", ["n"]), ('"a""b" = 1 OR nn = 2', ["nn", 'a"b']), ("nn = 'n'", ["nn"])]
+)
+def test_a_filter_looks_at_the_columns_that_it_names(where: str, columns: list[str]) -> None:
+    schema = pa.schema([(name, pa.int64()) for name in ("n", "nn", 'a"b')])
+    assert named(where, schema) == columns
