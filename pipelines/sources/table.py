@@ -15,6 +15,7 @@ from pipelines.sources.listing import Globs, documents_table
 from pipelines.sources.row_names import row_naming
 from pipelines.sources.seen import SeenSet
 from pipelines.sources.table_columns import attributes_of, checked_columns
+from pipelines.sources.table_files import keys_of_both, old_and_new
 from pipelines.sources.table_place import place_of
 from schemas.enriched import DOCUMENT as ANSWERED
 from schemas.enriched import VERSION
@@ -128,7 +129,7 @@ class TableSource:
         """
         self.duplicates = 0
         self._nameless.clear()
-        seen, left = SeenSet(), self.limit
+        seen, left = self._passed_over(owed), self.limit
         with ThreadPoolExecutor(THREADS, thread_name_prefix="look-up") as threads:
             ahead: tuple[list[_Row], list[Future[ObjectInfo]], pa.Array | None] | None = None
             for file, before in self._files(owed):
@@ -151,16 +152,20 @@ class TableSource:
 
     def _files(self, owed: pa.Array | None) -> Iterator[tuple[DataFile, bool | None]]:
         """Each file to read, and whether an earlier run has read it; None where nobody can tell."""
-        files = self._snapshot.files(self._table.filter)
-        try:
-            fresh = None if self.since is None else self._snapshot.files(self._table.filter, self.since)
-        except SnapshotGone:
-            fresh = None
-        new = {file.path for file in (files if fresh is None else fresh)}
+        old, new = old_and_new(self._snapshot, self._table.filter, self.since)
         if owed is not None and len(owed):
             # First, so that of rows with one key, or without any, the earlier ones keep their names.
-            yield from ((file, True) for file in files if file.path not in new)
-        yield from ((file, None if fresh is None else False) for file in files if file.path in new)
+            yield from ((file, True) for file in old or ())
+        yield from ((file, None if old is None else False) for file in new)
+
+    def _passed_over(self, owed: pa.Array | None) -> SeenSet:
+        """The keys of new rows that rows of files have which are not read: such a row came before."""
+        seen = SeenSet()
+        if self._table.key and owed is not None and not len(owed):
+            old, new = old_and_new(self._snapshot, self._table.filter, self.since)
+            for keys in keys_of_both(self._snapshot, self._naming, new, old or (), self._table.filter):
+                seen.add([bytes.fromhex(document_id(key)) for key in keys])
+        return seen
 
     def _batches(self, file: DataFile) -> Iterator[tuple[list[int], pa.Table]]:
         """Rows of a file that the filter holds for, and their places among those that are read: of documents

@@ -41,7 +41,8 @@ def of_lance(table: Path, *numbers: int) -> None:
 
 
 def rows(table: Path, *numbers: int) -> pa.Table:
-    return pa.table({"id": list(numbers), "uri": [str(table.parent / f"{number}.png") for number in numbers]})
+    uris = [str(table.parent / f"{number}.png") for number in numbers]
+    return pa.table({"id": list(numbers), "uri": uris, "part": ["a"] * len(numbers)})
 
 
 def run_over(job: JobSpec) -> tuple[str | None, list[int]]:
@@ -128,3 +129,24 @@ def test_rows_that_came_later_are_the_later_ones(tmp_path: Path, key: int | None
         owed = pa.array([before["document_id"]])
         uris = [row["uri"] for each in later.documents(owed) for row in each.to_pylist()]
         assert uris[0] == before["uri"] and len(set(uris)) == 2 and "#row-" in uris[1]
+
+
+@pytest.mark.parametrize("write", [of_delta, of_lance])
+@pytest.mark.parametrize("key", ["id", ["id", "part"]])
+def test_a_new_row_whose_key_an_old_one_has_is_told_of(
+    write: Written, key: Any, tmp_path: Path, fault_job: FaultJob
+) -> None:
+    """Old files are not read, but for their keys."""
+    job = fault_job(table={"uri": str(tmp_path / "t"), "key": key}, tasks=["ocr"])
+    write(tmp_path / "t", 1, 2)
+    assert run_over(job) == (None, [1, 2])
+    write(tmp_path / "t", 2, 3)
+    source = source_of(job)
+    assert isinstance(source, TableSource)
+    resume(make_plan(job, source.attributes, 0.0), source)
+    assert source.since is not None
+    listed = [row for table in source.documents(pa.array([], pa.string())) for row in table.to_pylist()]
+    told = {row["attributes"]["id"]: row["version"] for row in listed}
+    assert told == {2: "refused", 3: ""}
+    whole = [row for table in source_of(job).documents() for row in table.to_pylist()]
+    assert [row["version"] for row in whole].count("refused") == 1
