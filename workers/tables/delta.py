@@ -18,10 +18,18 @@ from workers.storage.factory import join, open_storage, scheme
 from workers.storage.rows import row_address
 from workers.tables import KEY, DataFile, Staged
 from workers.tables.access import object_store_options
-from workers.tables.delta_files import additions, counted, files_of, parted, removal, told_of, writable
+from workers.tables.delta_files import (
+    additions,
+    counted,
+    files_of,
+    fitting,
+    parted,
+    removal,
+    told_of,
+    writable,
+)
 from workers.tables.files import read_file
 from workers.tables.shapes import conformed, evolved
-from workers.tables.where import expression
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,25 +59,12 @@ class DeltaSnapshot:
         table = _open(self.place, self.storage, self.version)
         found = files_of(table)
         if where is not None:
-            fitting = self._fitting(table, where)
-            found = [file for file in found if fitting is None or unquote(file.path) in fitting]
+            fit = fitting(table, self.schema, where)
+            found = [file for file in found if file.path in fit]
         if since is not None:
             earlier = {file.path for file in files_of(_open(self.place, self.storage, since))}
             found = [file for file in found if file.path not in earlier]
         return [counted(file, self.place.uri, self.storage) for file in found]
-
-    def _fitting(self, table: Any, where: str) -> set[str] | None:
-        """Files in which the filter may hold; None of a table on which delta-rs does not make its statistics
-        out, for a feature that is allowed and not used."""
-        from deltalake.exceptions import DeltaProtocolError
-
-        keep = expression(where, self.schema)
-        with _errors_as_ours(self.place):
-            try:
-                dataset = table.to_pyarrow_dataset()
-            except DeltaProtocolError:
-                return None
-            return {part.path for part in dataset.get_fragments(filter=keep)}
 
     def read(
         self, file: DataFile, columns: Sequence[str] | None = None, where: str | None = None

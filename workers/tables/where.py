@@ -37,6 +37,14 @@ def expression(where: str, schema: pa.Schema) -> pc.Expression:
     return _Translation(where, schema).of(parsed)
 
 
+def named_in(where: str) -> set[str]:
+    """The columns that a filter names, which `expression` has taken."""
+    import sqlglot
+    from sqlglot import exp
+
+    return {node.name for node in sqlglot.parse_one(where, read="duckdb").find_all(exp.Column)}
+
+
 class _Translation:
     def __init__(self, where: str, schema: pa.Schema) -> None:
         from sqlglot import exp
