@@ -24,7 +24,7 @@ from workers.storage import ObjectInfo
 from workers.storage.factory import look_up, scheme
 from workers.storage.rows import refused_address, version_of
 from workers.tables import open_table
-from workers.tables.where import expression
+from workers.tables.where import expression, named_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -178,9 +178,9 @@ class TableSource:
                 yield places.slice(offset, self.rows).to_pylist(), rows.slice(offset, self.rows)
 
     def _places(self, file: DataFile, where: str) -> pa.Array:
-        """Where the filter holds, without reading a document."""
-        schema = self._snapshot.schema
-        columns = [name for name in schema.names if name in where and name != self._table.bytes_column]
+        """Where the filter holds, without reading a document that it says nothing of."""
+        schema, told = self._snapshot.schema, named_in(where)
+        columns = [name for name in schema.names if name in told]
         keep, start = expression(where, schema), 0
         found = [pa.array([], pa.int64())]
         for batch in self._snapshot.read(file, columns):

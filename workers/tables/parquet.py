@@ -18,7 +18,7 @@ from workers.storage.factory import join, open_storage
 from workers.storage.rows import row_address
 from workers.storage.stream import READ_AHEAD, open_object
 from workers.tables import DataFile, Staged
-from workers.tables.where import expression
+from workers.tables.where import expression, named_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -86,14 +86,15 @@ class ParquetSnapshot:
     ) -> Iterator[pa.RecordBatch]:
         opened = _opened(self.storage, self._uri(file), file.detail)
         values = _partition_of(file.path)
-        needed = [*wanted, *(each for each in self.schema if where and each.name in where)]
+        told = named_in(where) if where else set()
+        needed = [*wanted, *(each for each in self.schema if each.name in told)]
         needed = list({each.name: each for each in needed}.values())
         there = opened.schema_arrow
         for each in needed:
             if each.name in there.names and each.name not in self.partitions:
                 _refuse_other_type(self._uri(file), each, there.field(each.name).type)
         read = [each.name for each in needed if each.name in there.names and each.name not in self.partitions]
-        for group in self._groups(file, opened, keep):
+        for group in self._groups(file, opened, keep, told):
             meta = opened.metadata.row_group(group)
             a_row = max(1, meta.total_byte_size // max(1, meta.num_rows))
             batches = opened.iter_batches(
@@ -113,10 +114,15 @@ class ParquetSnapshot:
                 rows = rows if keep is None else rows.filter(keep)
                 yield from rows.select(wanted.names).cast(wanted).combine_chunks().to_batches()
 
-    def _groups(self, file: DataFile, opened: Any, keep: pc.Expression | None) -> list[int]:
-        """The row groups that the filter may hold for, by their statistics."""
+    def _groups(self, file: DataFile, opened: Any, keep: pc.Expression | None, told: set[str]) -> list[int]:
+        """The row groups that the filter, which names these columns, may hold for, by their statistics. Those
+        of floats leave out NaN, which is as unequal to a number as any."""
         every = list(range(opened.num_row_groups))
-        if keep is None or not every:
+        if (
+            keep is None
+            or not every
+            or any(pa.types.is_floating(self.schema.field(name).type) for name in told)
+        ):
             return every
         import pyarrow.dataset as ds
 

@@ -45,6 +45,14 @@ def named_in(where: str) -> set[str]:
     return {node.name for node in sqlglot.parse_one(where, read="duckdb").find_all(exp.Column)}
 
 
+def likes_in(where: str) -> list[str]:
+    """The patterns of such a filter's LIKEs."""
+    import sqlglot
+    from sqlglot import exp
+
+    return [node.expression.name for node in sqlglot.parse_one(where, read="duckdb").find_all(exp.Like)]
+
+
 class _Translation:
     def __init__(self, where: str, schema: pa.Schema) -> None:
         from sqlglot import exp
@@ -83,10 +91,11 @@ class _Translation:
         if isinstance(node, exp.Like):
             column, kind = self._column(node.this)
             pattern = self._value(node.expression, pa.string()).as_py()
-            if pattern is None:
+            if pattern is None or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
                 raise self._not_taken(node)
-            # NOT LIKE is no Not around a Like, as NOT IN is one around an In.
-            alike = pc.match_like(column, pattern)
+            # A backslash is a letter to SQL; to Arrow it says that the next one is. NOT LIKE is no Not around
+            # a Like, as NOT IN is one around an In.
+            alike = pc.match_like(column, pattern.replace("\\", "\\\\"))
             return ~alike if node.args.get("negate") else alike
         if isinstance(node, exp.Column):
             column, kind = self._column(node)
@@ -126,7 +135,11 @@ class _Translation:
         return pc.field(name), self._schema.field(name).type
 
     def _value(self, node: Any, kind: pa.DataType) -> pa.Scalar:
+        from sqlglot import exp
+
         constant = self._constant(node)
+        if isinstance(node, exp.Cast) and not pa.types.is_temporal(kind):
+            raise self._not_taken(node)
         try:
             if isinstance(constant, str) and not pa.types.is_string(kind):
                 return _read(constant, kind)
@@ -151,9 +164,24 @@ class _Translation:
             return Decimal("-" + node.this.this)
         if isinstance(node, exp.Literal):
             return node.this if node.is_string else Decimal(node.this)
-        if isinstance(node, exp.Cast) and isinstance(node.this, exp.Literal):  # DATE '2024-01-31'
-            return node.this.this
+        if type(node) is exp.Cast and isinstance(node.this, exp.Literal) and node.this.is_string:
+            return self._moment(node)
         raise self._not_taken(node)
+
+    def _moment(self, node: Any) -> str:
+        """What is written in DATE '2024-01-31' or TIMESTAMP '2024-01-31 12:00'. Any other type might make
+        another value of it."""
+        from sqlglot import exp
+
+        kinds, text = exp.DataType.Type, str(node.this.this)
+        if node.to.this is kinds.DATE:
+            try:
+                pa.scalar(text).cast(pa.date32())
+            except pa.ArrowInvalid as error:
+                raise _fault(self._where, f"holds {text!r}, which is no day") from error
+        elif node.to.this not in (kinds.TIMESTAMP, kinds.TIMESTAMPNTZ, kinds.TIMESTAMPTZ):
+            raise self._not_taken(node)
+        return text
 
     def _not_taken(self, node: Any) -> JobError:
         return _fault(

@@ -31,11 +31,12 @@ TIMES = [datetime(2024, 1, day, 12) for day in (1, 2, 3)]
 VALUES: dict[str, list[Any]] = {
     "n": [-1, 0, 1, 2],
     "x": [-0.5, 0.0, 1.5],
-    "s": ["", "a", "ab", "b%", "it's"],
+    "s": ["", "a", "ab", "b%", "it's", "a\\", "a\\b"],
     "b": [True, False],
     "d": DAYS,
     "t": TIMES,
 }
+PATTERNS = ["a%", "%b%", "_", "", "it%s", "a\\%", "%\\"]
 TABLES = st.lists(
     st.fixed_dictionaries({name: st.none() | st.sampled_from(values) for name, values in VALUES.items()}),
     max_size=12,
@@ -69,7 +70,7 @@ def conditions(draw: st.DrawFn) -> str:
     if kind == "between":
         return f"{name} {no}BETWEEN {draw(one)} AND {draw(one)}"
     if kind == "like":
-        return f"{name} {no}LIKE {sql(draw(st.sampled_from(['a%', '%b%', '_', '', 'it%s'])))}"
+        return f"{name} {no}LIKE {sql(draw(st.sampled_from(PATTERNS)))}"
     return f"{name} IS {no}NULL"
 
 
@@ -101,6 +102,12 @@ def test_the_same_rows_as_duckdb(table: pa.Table, where: str) -> None:
         ("n = s", "s"),
         ("n BETWEEN SYMMETRIC 2 AND 1", "SYMMETRIC"),
         ("s LIKE NULL", "LIKE NULL"),
+        ("n LIKE '1%'", "n LIKE"),
+        ("d NOT LIKE '2024%'", "d NOT LIKE"),
+        ("x = CAST(1.7 AS INTEGER)", "CAST(1.7"),
+        ("x = TRY_CAST('1.7' AS INTEGER)", "TRY_CAST('1.7'"),
+        ("t >= CAST('2024-01-02 12:00:00' AS DATE)", "no day"),
+        ("s = DATE '2024-01-02'", "CAST('2024-01-02' AS DATE)"),
         ("n = 'many'", "int64"),
         ("n IN (SELECT 1)", "SELECT 1"),
         ("n = = 1", "SQL"),
