@@ -21,7 +21,16 @@ from workers.tables import KEY, STAGED, DataFile, Staged
 from workers.tables.access import pyiceberg_options
 from workers.tables.files import read_file
 from workers.tables.iceberg_errors import errors_as_ours
-from workers.tables.iceberg_types import called_in, data_file, filter_of, identities, plain, writable
+from workers.tables.iceberg_types import (
+    called_in,
+    data_file,
+    filter_of,
+    has_commit,
+    identities,
+    parted,
+    plain,
+    writable,
+)
 from workers.tables.shapes import conformed, evolved
 from workers.tables.where import expression
 
@@ -59,6 +68,8 @@ class IcebergSnapshot:
     """Of its columns and of all fields in them, by their ids."""
     ever_renamed: frozenset[str]
     """Columns that have had another name."""
+    specs: Mapping[int, tuple[int | None, ...]] = field(hash=False)
+    """Ways in which the table has been partitioned: of each field the column whose value it is, if any."""
 
     def files(self, where: str | None = None, since: str | None = None) -> list[DataFile]:
         """Those of the snapshot's manifests; by `where`, as far as partitions and statistics tell."""
@@ -79,7 +90,10 @@ class IcebergSnapshot:
         """Its rows, by the ids of their columns. Not by pyiceberg, whose lists of structs come back empty
         where they were null (0.12)."""
         self._refuse_deletes(file)
-        return read_file(file.path, self.storage, self.schema, columns, where, names=self._names)
+        lacking = parted(file.detail.file, self.ids, self.specs)
+        return read_file(
+            file.path, self.storage, self.schema, columns, where, names=self._names, lacking=lacking
+        )
 
     def _names(self, written: pa.Schema) -> dict[str, str]:
         return called_in(written, self.ids, self.names, self.place.uri)
@@ -132,7 +146,7 @@ class IcebergTable:
             found,
             plain(_schema_of(table, found)),
             {str(name): str(value) for name, value in table.properties.items()},
-            **identities(_schema_of(table, found), table.schemas().values()),
+            **identities(_schema_of(table, found), table.schemas().values(), table.specs().values()),
         )
 
     def create(self, schema: pa.Schema, properties: Mapping[str, str]) -> IcebergSnapshot:
@@ -195,7 +209,7 @@ class IcebergTable:
         with needs("iceberg"):
             from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
         table = _load(self.place, self.storage)
-        if _has_commit(table, properties[KEY]):
+        if has_commit(table, properties[KEY]):
             return True
         newest = table.current_snapshot()
         there = _files(table, self.place, str(newest.snapshot_id)) if newest is not None else []
@@ -227,7 +241,7 @@ class IcebergTable:
         with needs("iceberg"):
             from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
         try:
-            return _has_commit(_find(self.place, self.storage), key)
+            return has_commit(_find(self.place, self.storage), key)
         except (NoSuchTableError, NoSuchNamespaceError):
             return False
 
@@ -333,10 +347,3 @@ def _schema_of(table: Any, version: str) -> Any:
     if snapshot is None or snapshot.schema_id is None or snapshot == table.current_snapshot():
         return table.schema()
     return table.schemas()[snapshot.schema_id]
-
-
-def _has_commit(table: Any, key: str) -> bool:
-    return any(
-        snapshot.summary is not None and snapshot.summary.additional_properties.get(KEY) == key
-        for snapshot in table.metadata.snapshots
-    )
