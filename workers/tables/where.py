@@ -27,30 +27,31 @@ def expression(where: str, schema: pa.Schema) -> pc.Expression:
     Raises:
         JobError: it is no such filter, or names a column that is not there.
     """
+    return _Translation(where, schema).of(_parsed(where))
+
+
+def named_in(where: str) -> set[str]:
+    """The columns that a filter names."""
+    from sqlglot import exp
+
+    return {node.name for node in _parsed(where).find_all(exp.Column)}
+
+
+def likes_in(where: str) -> list[str]:
+    """The patterns of its LIKEs."""
+    from sqlglot import exp
+
+    return [node.expression.name for node in _parsed(where).find_all(exp.Like)]
+
+
+def _parsed(where: str) -> Any:
     import sqlglot
     from sqlglot.errors import SqlglotError
 
     try:
-        parsed = sqlglot.parse_one(where, read="duckdb")
+        return sqlglot.parse_one(where, read="duckdb")
     except SqlglotError as error:
         raise _fault(where, "is no condition that SQL knows") from error
-    return _Translation(where, schema).of(parsed)
-
-
-def named_in(where: str) -> set[str]:
-    """The columns that a filter names, which `expression` has taken."""
-    import sqlglot
-    from sqlglot import exp
-
-    return {node.name for node in sqlglot.parse_one(where, read="duckdb").find_all(exp.Column)}
-
-
-def likes_in(where: str) -> list[str]:
-    """The patterns of such a filter's LIKEs."""
-    import sqlglot
-    from sqlglot import exp
-
-    return [node.expression.name for node in sqlglot.parse_one(where, read="duckdb").find_all(exp.Like)]
 
 
 class _Translation:
