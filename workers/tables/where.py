@@ -16,6 +16,9 @@ from schemas.errors import JobError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ONE_BY_ONE = 100
+"""Values of an IN that are compared each by itself, which statistics leave more files out by."""
+
 
 def expression(where: str, schema: pa.Schema) -> pc.Expression:
     """The filter as Arrow takes it. A row in which it comes to null is left out, as SQL has it.
@@ -27,7 +30,10 @@ def expression(where: str, schema: pa.Schema) -> pc.Expression:
     Raises:
         JobError: it is no such filter, or names a column that is not there.
     """
-    return _Translation(where, schema).of(_parsed(where))
+    try:
+        return _Translation(where, schema).of(_parsed(where))
+    except RecursionError as error:
+        raise _fault(where, "has too many conditions within each other") from error
 
 
 def named_in(where: str) -> set[str]:
@@ -52,6 +58,8 @@ def _parsed(where: str) -> Any:
         return sqlglot.parse_one(where, read="duckdb")
     except SqlglotError as error:
         raise _fault(where, "is no condition that SQL knows") from error
+    except RecursionError as error:
+        raise _fault(where, "has too many conditions within each other") from error
 
 
 class _Translation:
@@ -76,7 +84,7 @@ class _Translation:
             return self.of(node.this)
         if isinstance(node, exp.And | exp.Or):
             join = and_ if isinstance(node, exp.And) else or_
-            return join(self.of(node.left), self.of(node.right))
+            return _joined([self.of(each) for each in node.flatten()], join)
         if isinstance(node, exp.Not):
             return ~self.of(node.this)
         if type(node) in self._comparisons:
@@ -119,7 +127,15 @@ class _Translation:
     def _among(self, node: Any) -> pc.Expression:
         """As SQL has it, null is in no list, and nothing is known of a value outside one with a null."""
         column, kind = self._column(node.this)
-        return reduce(or_, [column == self._value(value, kind) for value in node.expressions])
+        values = [self._value(value, kind) for value in node.expressions]
+        known = [value for value in values if value.is_valid]
+        if len(known) <= ONE_BY_ONE:
+            return _joined([column == value for value in values], or_)
+        null = [pa.scalar(None, kind)] if len(known) < len(values) else []
+        # Arrow says no of null, of which nothing is known: by what holds for no value and is null for null.
+        told = [column.isin(pa.array(known, kind))]
+        told.append((column < known[0]) & (column > known[0]))
+        return _joined([*told, *(column == value for value in null)], or_)
 
     def _column(self, node: Any) -> tuple[pc.Expression, pa.DataType]:
         from sqlglot import exp
@@ -190,6 +206,14 @@ class _Translation:
             f"has {node.sql()!r}: what is taken is a column against a constant (=, <>, <, <=, >, >=, IN, "
             "BETWEEN, LIKE, IS NULL), and these with AND, OR and NOT",
         )
+
+
+def _joined(terms: list[pc.Expression], join: Callable[[Any, Any], Any]) -> pc.Expression:
+    """All of them, halves within halves: Arrow ends the process over some thousand within each other."""
+    while len(terms) > 1:
+        pairs = [terms[place : place + 2] for place in range(0, len(terms), 2)]
+        terms = [reduce(join, pair) for pair in pairs]
+    return terms[0]
 
 
 def _plain(number: Decimal, kind: pa.DataType) -> int | float:

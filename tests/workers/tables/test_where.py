@@ -147,3 +147,25 @@ def test_a_constant_is_a_value_of_its_column(where: str, found: list[int]) -> No
 def test_no_part_of_a_constant_is_cut_off() -> None:
     with pytest.raises(JobError, match="0.5 against a column of int64"):
         expression("n >= 0.5", SCHEMA)
+
+
+@pytest.mark.parametrize("count", [101, 20_000])
+def test_many_conditions_are_as_few(count: int) -> None:
+    table = pa.table({"n": [5, count, None], "x": [1.0, float("nan"), None]})
+    numbers = ", ".join(map(str, range(count)))
+    joined = " OR ".join(f"n = {number}" for number in range(min(count, 400)))
+
+    for where, places in (
+        (f"n IN ({numbers})", [5]),
+        (f"n NOT IN ({numbers})", [count]),
+        (f"n NOT IN ({numbers}, NULL)", []),
+        (f"x NOT IN ({numbers})", [count]),
+        (joined, [5]),
+    ):
+        assert table.filter(expression(where, table.schema))["n"].to_pylist() == places, where[:20]
+
+
+@pytest.mark.parametrize("where", ["NOT " * 3_000 + "b", "(" * 3_000 + "b" + ")" * 3_000])
+def test_too_many_within_each_other_are_refused(where: str) -> None:
+    with pytest.raises(JobError, match="within each other"):
+        expression(where, SCHEMA)
