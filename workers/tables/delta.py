@@ -4,7 +4,7 @@ go."""
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -43,6 +43,9 @@ NOT_READ = {
 }
 """Features that a reader has to know, and what they are."""
 
+TRIES = 10
+"""Of adding columns against others who add theirs: one of them gets through each time."""
+
 
 @dataclass(frozen=True)
 class DeltaSnapshot:
@@ -56,13 +59,13 @@ class DeltaSnapshot:
 
     def files(self, where: str | None = None, since: str | None = None) -> list[DataFile]:
         """Those that the log names; by `where`, as far as partitions and statistics tell."""
-        table = _open(self.place, self.storage, self.version)
+        table = _load(self.place, self.storage, self.version)
         found = files_of(table)
         if where is not None:
             fit = fitting(table, self.schema, where)
             found = [file for file in found if file.path in fit]
         if since is not None:
-            earlier = {file.path for file in files_of(_open(self.place, self.storage, since))}
+            earlier = {file.path for file in files_of(_load(self.place, self.storage, since))}
             found = [file for file in found if file.path not in earlier]
         return [counted(file, self.place.uri, self.storage) for file in found]
 
@@ -106,10 +109,12 @@ class DeltaTable:
         """Delta has no free properties of a table: they are in its description, as JSON."""
         with needs("delta"):
             import deltalake
+            from deltalake.exceptions import CommitFailedError
         if {"[", "]"} & set(self.place.uri):
             # Its query engine, which adds columns, ends the process's call with a panic over such a name.
             raise JobError(f"{self.place.uri}: delta-rs takes no name with brackets", key="sink.tables")
-        with _errors_as_ours(self.place):
+        # That a commit failed says that somebody else has made it meanwhile.
+        with _errors_as_ours(self.place), suppress(CommitFailedError):
             deltalake.DeltaTable.create(
                 _path(self.place),
                 schema=deltalake.Schema.from_arrow(writable(schema)),
@@ -126,17 +131,24 @@ class DeltaTable:
         """New columns are an entry of the log of their own, which changes no row."""
         with needs("delta"):
             import deltalake
-        table = _open(self.place, self.storage)
-        there = _plain(table)
-        wanted = evolved(there, writable(schema), self.place.uri)
-        if wanted == there:
-            return
-        with _errors_as_ours(self.place):
-            deltalake.write_deltalake(table, wanted.empty_table(), mode="append", schema_mode="merge")
+            from deltalake.exceptions import CommitFailedError
+        for _ in range(TRIES):
+            table = _load(self.place, self.storage)
+            there = _plain(table)
+            wanted = evolved(there, writable(schema), self.place.uri)
+            if wanted == there:
+                return
+            try:
+                with _errors_as_ours(self.place):
+                    deltalake.write_deltalake(table, wanted.empty_table(), mode="append", schema_mode="merge")
+                return
+            except CommitFailedError:
+                continue  # somebody else has changed the columns meanwhile: the table tells
+        raise StorageUnavailable(f"{self.place.uri}: others change the table all the time")
 
     def stage(self, rows: pa.Table, run_id: str, name: str) -> Staged:
         """A file beside those of the log; of a table with partitions, one for each that the rows are of."""
-        table = _open(self.place, self.storage)
+        table = _load(self.place, self.storage)
         by = table.metadata().partition_columns
         told: list[dict[str, Any]] = []
         for number, (partition, part) in enumerate(parted(conformed(rows, _plain(table)), by)):
@@ -163,7 +175,7 @@ class DeltaTable:
         if self.committed(key):
             return True
         try:
-            table = _open(self.place, self.storage)
+            table = _load(self.place, self.storage)
             version = table.version()
             there = {file.path for file in files_of(table)}
             if not there.issuperset(file.path for file in remove):
@@ -181,7 +193,7 @@ class DeltaTable:
         except CommitFailedError as error:
             if self.committed(key):
                 return True
-            if _open(self.place, self.storage).version() == version:
+            if _load(self.place, self.storage).version() == version:
                 # Nobody else was there: the table takes no such change, for instance as one for appends only.
                 raise JobError(f"{self.place.uri}: {_first_line(error)}", key="sink.tables") from error
             return False
@@ -205,18 +217,21 @@ class DeltaTable:
 
     def discard(self, run_id: str) -> int:
         """What the log does not know: neither in its newest version nor as taken out since."""
-        storage = open_storage(self.place.uri, self.storage)
-        known = self._known()
-        removed = 0
+        storage, mine = open_storage(self.place.uri, self.storage), f"gemstream-{run_id}-"
         try:
-            for info in storage.list(self.place.uri):
-                name = info.uri.rpartition("/")[2]
-                if name.startswith(f"gemstream-{run_id}-") and name not in known:
-                    storage.delete(info.uri)
-                    removed += 1
+            staged = [
+                info.uri
+                for info in storage.list(self.place.uri)
+                if info.uri.rpartition("/")[2].startswith(mine)
+            ]
         except ObjectMissing:
             return 0
-        return removed
+        # Looked at after them: one that was committed since they were listed is in it.
+        known = self._known() if staged else set()
+        gone = [uri for uri in staged if uri.rpartition("/")[2] not in known]
+        for uri in gone:
+            storage.delete(uri)
+        return len(gone)
 
     def _known(self) -> set[str]:
         with needs("delta"):
@@ -258,6 +273,16 @@ def _open(place: Place, storage: StorageOptions, version: str | None = None) -> 
                 key="table.version",
             ) from error
         return table
+
+
+def _load(place: Place, storage: StorageOptions, version: str | None = None) -> Any:
+    """The same, of one that has been there."""
+    with needs("delta"):
+        from deltalake.exceptions import TableNotFoundError
+    try:
+        return _open(place, storage, version)
+    except TableNotFoundError as error:
+        raise JobError(f"{place.uri}: the table is not there any more", key="table") from error
 
 
 @contextmanager
