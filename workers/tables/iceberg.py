@@ -20,12 +20,12 @@ from workers.storage.stream import open_object
 from workers.tables import KEY, STAGED, DataFile, Staged
 from workers.tables.access import pyiceberg_options
 from workers.tables.files import read_file
+from workers.tables.iceberg_commits import has_commit, made_once
 from workers.tables.iceberg_errors import errors_as_ours
 from workers.tables.iceberg_types import (
     called_in,
     data_file,
     filter_of,
-    has_commit,
     identities,
     parted,
     plain,
@@ -47,10 +47,6 @@ EMPTY = "0"
 
 TRIES = 10
 """Of adding columns against others who change the table: one of them gets through each time."""
-
-NO_RETRIES = {"commit.retry.num-retries": "0"}
-"""pyiceberg would make a failed commit again of what it finds then: without the files that this one replaces,
-if they are gone by then, and with their rows twice."""
 
 
 @dataclass(frozen=True)
@@ -216,11 +212,8 @@ class IcebergTable:
         if not {file.path for file in there}.issuperset(file.path for file in remove):
             return False
         with errors_as_ours(self.place):
-            table.metadata = table.metadata.model_copy(
-                update={"properties": {**table.metadata.properties, **NO_RETRIES}}
-            )
             try:
-                with table.transaction() as transaction:
+                with made_once(table, properties[KEY]).transaction() as transaction:
                     with transaction.update_snapshot(
                         snapshot_properties=dict(properties)
                     ).overwrite() as change:

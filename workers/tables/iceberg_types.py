@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import JobError
-from workers.tables import KEY
 from workers.tables.where import likes_in, named_in
 
 if TYPE_CHECKING:
@@ -207,11 +206,3 @@ def _partition(each: Any, schema: Any, rows: pa.Table) -> Any:
             key="sink.tables",
         )
     return found.pop() if found else None
-
-
-def has_commit(table: Any, key: str) -> bool:
-    """Whether a snapshot that is kept is by this key."""
-    return any(
-        snapshot.summary is not None and snapshot.summary.additional_properties.get(KEY) == key
-        for snapshot in table.metadata.snapshots
-    )
