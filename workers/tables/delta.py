@@ -25,6 +25,7 @@ from workers.tables.delta_files import (
     fitting,
     parted,
     removal,
+    taken,
     told_of,
     writable,
 )
@@ -113,11 +114,12 @@ class DeltaTable:
         if {"[", "]"} & set(self.place.uri):
             # Its query engine, which adds columns, ends the process's call with a panic over such a name.
             raise JobError(f"{self.place.uri}: delta-rs takes no name with brackets", key="sink.tables")
+        wanted = taken(writable(schema), self.place.uri)
         # That a commit failed says that somebody else has made it meanwhile.
         with _errors_as_ours(self.place), suppress(CommitFailedError):
             deltalake.DeltaTable.create(
                 _path(self.place),
-                schema=deltalake.Schema.from_arrow(writable(schema)),
+                schema=wanted,
                 mode="ignore",
                 description=json.dumps(dict(properties), sort_keys=True),
                 storage_options=object_store_options(self.storage, self.place.uri),
@@ -138,6 +140,7 @@ class DeltaTable:
             wanted = evolved(there, writable(schema), self.place.uri)
             if wanted == there:
                 return
+            taken(wanted, self.place.uri)
             try:
                 with _errors_as_ours(self.place):
                     deltalake.write_deltalake(table, wanted.empty_table(), mode="append", schema_mode="merge")

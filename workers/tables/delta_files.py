@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.errors import JobError
 from workers.storage.factory import join, open_storage
 from workers.storage.stream import open_object
 from workers.tables import STAGED, DataFile
@@ -66,6 +67,26 @@ def _writable(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return pa.list_(kind.value_field.with_type(_writable(kind.value_type)))
     return kind
+
+
+def taken(schema: pa.Schema, where: str) -> Any:
+    """The schema as delta-rs has it.
+
+    Raises:
+        JobError: a column of a type that Delta has not, for which delta-rs has no error of its own.
+    """
+    from deltalake import Schema
+
+    for field in schema:
+        try:
+            Schema.from_arrow(pa.schema([field]))
+        except Exception as error:
+            raise JobError(
+                f"{where}: column {field.name} is {field.type}, which Delta has no type for: leave it out "
+                "(table.columns)",
+                key="table.columns",
+            ) from error
+    return Schema.from_arrow(schema)
 
 
 def files_of(table: Any) -> list[DataFile]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 FIELD_ID = b"PARQUET:field_id"
 
+UNSIGNED = {8: pa.int32(), 16: pa.int32(), 32: pa.int64(), 64: pa.decimal128(20, 0)}
+"""What holds every whole number without a sign of so many bits."""
+
 
 def plain(schema: Any) -> pa.Schema:
     """Of pyiceberg's schema, without its ids."""
@@ -25,18 +28,31 @@ def plain(schema: Any) -> pa.Schema:
 
 
 def writable(schema: pa.Schema) -> pa.Schema:
-    """Of types that Iceberg has: its smallest whole number has 32 bits. All may be null but what is never."""
+    """Of types that Iceberg has, for those that it has not and that have one to hold all their values (or, of
+    times, those of whole microseconds). All may be null but what is never."""
     return pa.schema([field.with_type(_widened(field.type)) for field in schema])
 
 
 def _widened(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_unsigned_integer(kind):
+        return UNSIGNED[kind.bit_width]
     if pa.types.is_integer(kind) and kind.bit_width < 32:
         return pa.int32()
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz and "UTC")
+    if pa.types.is_date(kind):
+        return pa.date32()
+    if pa.types.is_time(kind):
+        return pa.time64("us")
+    if pa.types.is_dictionary(kind):
+        return _widened(kind.value_type)
     if pa.types.is_struct(kind):
         return pa.struct([each.with_type(_widened(each.type)) for each in kind])
     if pa.types.is_map(kind):
         return pa.map_(_widened(kind.key_type), kind.item_field.with_type(_widened(kind.item_type)))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return pa.list_(kind.value_field.with_type(_widened(kind.value_type)))
     return kind
 
