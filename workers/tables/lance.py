@@ -222,7 +222,10 @@ class LanceTable:
                 again = added_again(dataset.version, done, properties[KEY])
                 if again:
                     undo = lance.LanceOperation.Update(removed_fragment_ids=again)
-                    lance.LanceDataset.commit(done, undo, done.version)
+                    try:
+                        lance.LanceDataset.commit(done, undo, done.version)
+                    except CommitConflictError:
+                        return False  # somebody has written them anew: rows that are there twice are found
         except CommitConflictError:
             return self.committed(properties[KEY])
         except StorageUnavailable:
