@@ -8,9 +8,13 @@ from typing import Any
 MASK = "**********"
 """As pydantic writes a SecretStr."""
 _NAMED = re.compile(
-    r"(token|(api|access|account|sas)[_.-]?key|secret|password|credential|authorization)s?$", re.IGNORECASE
+    r"(token|(api|access|account|sas|secret)[_.-]?key|secret|password|passwd|pwd|credential|authorization"
+    r"|cookie|connection[_.-]?string)s?$",
+    re.IGNORECASE,
 )
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
+_QUERY = re.compile(r"(?<=[?&])([^=&#\s]+)=([^&#\s]+)")
+"""A setting in an address, as drivers of databases take passwords."""
 
 
 def masked(value: Any, name: str = "") -> Any:
@@ -21,5 +25,9 @@ def masked(value: Any, name: str = "") -> Any:
     if isinstance(value, list):
         return [masked(inner, name) for inner in value]
     if isinstance(value, str):
-        return MASK if _NAMED.search(name) else _USER_INFO.sub(f"{MASK}@", value)
+        return MASK if _NAMED.search(name) else _QUERY.sub(_setting, _USER_INFO.sub(f"{MASK}@", value))
     return value
+
+
+def _setting(found: re.Match[str]) -> str:
+    return f"{found[1]}={MASK}" if _NAMED.search(found[1]) else found[0]

@@ -18,6 +18,12 @@ def job(**settings: Any) -> None:
     ("catalog", "variable"),
     [
         ({"uri": "https://me:word@host/"}, "PYICEBERG_CATALOG__DEFAULT__URI"),
+        ({"uri": "postgresql://host/db?user=me&password=word"}, "PYICEBERG_CATALOG__DEFAULT__URI"),
+        (
+            {"adls.connection-string": "AccountKey=word"},
+            "PYICEBERG_CATALOG__DEFAULT__ADLS__CONNECTION_STRING",
+        ),
+        ({"header.Cookie": "word"}, "PYICEBERG_CATALOG__DEFAULT__HEADER__COOKIE"),
         ({"name": "lake", "credential": "id:word"}, "PYICEBERG_CATALOG__LAKE__CREDENTIAL"),
         ({"s3.secret-access-key": "word"}, "PYICEBERG_CATALOG__DEFAULT__S3__SECRET_ACCESS_KEY"),
     ],

@@ -4,7 +4,7 @@ go."""
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -18,10 +18,19 @@ from workers.storage.factory import join, open_storage, scheme
 from workers.storage.rows import row_address
 from workers.tables import KEY, DataFile, Staged
 from workers.tables.access import object_store_options
-from workers.tables.delta_files import additions, counted, files_of, parted, removal, told_of, writable
+from workers.tables.delta_files import (
+    additions,
+    counted,
+    files_of,
+    fitting,
+    parted,
+    removal,
+    taken,
+    told_of,
+    writable,
+)
 from workers.tables.files import read_file
 from workers.tables.shapes import conformed, evolved
-from workers.tables.where import expression
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +43,9 @@ NOT_READ = {
     "columnMapping": "columns of other names than the table's; write it without delta.columnMapping.mode",
 }
 """Features that a reader has to know, and what they are."""
+
+TRIES = 10
+"""Of adding columns against others who add theirs: one of them gets through each time."""
 
 
 @dataclass(frozen=True)
@@ -48,28 +60,15 @@ class DeltaSnapshot:
 
     def files(self, where: str | None = None, since: str | None = None) -> list[DataFile]:
         """Those that the log names; by `where`, as far as partitions and statistics tell."""
-        table = _open(self.place, self.storage, self.version)
+        table = _load(self.place, self.storage, self.version)
         found = files_of(table)
         if where is not None:
-            fitting = self._fitting(table, where)
-            found = [file for file in found if fitting is None or unquote(file.path) in fitting]
+            fit = fitting(table, self.schema, where)
+            found = [file for file in found if file.path in fit]
         if since is not None:
-            earlier = {file.path for file in files_of(_open(self.place, self.storage, since))}
+            earlier = {file.path for file in files_of(_load(self.place, self.storage, since))}
             found = [file for file in found if file.path not in earlier]
         return [counted(file, self.place.uri, self.storage) for file in found]
-
-    def _fitting(self, table: Any, where: str) -> set[str] | None:
-        """Files in which the filter may hold; None of a table on which delta-rs does not make its statistics
-        out, for a feature that is allowed and not used."""
-        from deltalake.exceptions import DeltaProtocolError
-
-        keep = expression(where, self.schema)
-        with _errors_as_ours(self.place):
-            try:
-                dataset = table.to_pyarrow_dataset()
-            except DeltaProtocolError:
-                return None
-            return {part.path for part in dataset.get_fragments(filter=keep)}
 
     def read(
         self, file: DataFile, columns: Sequence[str] | None = None, where: str | None = None
@@ -117,13 +116,16 @@ class DeltaTable:
         """Delta has no free properties of a table: they are in its description, as JSON."""
         with needs("delta"):
             import deltalake
+            from deltalake.exceptions import CommitFailedError
         if {"[", "]"} & set(self.place.uri):
             # Its query engine, which adds columns, ends the process's call with a panic over such a name.
             raise JobError(f"{self.place.uri}: delta-rs takes no name with brackets", key="sink.tables")
-        with _errors_as_ours(self.place):
+        wanted = taken(writable(schema), self.place.uri)
+        # That a commit failed says that somebody else has made it meanwhile.
+        with _errors_as_ours(self.place), suppress(CommitFailedError):
             deltalake.DeltaTable.create(
                 _path(self.place),
-                schema=deltalake.Schema.from_arrow(writable(schema)),
+                schema=wanted,
                 mode="ignore",
                 description=json.dumps(dict(properties), sort_keys=True),
                 storage_options=object_store_options(self.storage, self.place.uri),
@@ -137,17 +139,25 @@ class DeltaTable:
         """New columns are an entry of the log of their own, which changes no row."""
         with needs("delta"):
             import deltalake
-        table = _open(self.place, self.storage)
-        there = _plain(table)
-        wanted = evolved(there, writable(schema), self.place.uri)
-        if wanted == there:
-            return
-        with _errors_as_ours(self.place):
-            deltalake.write_deltalake(table, wanted.empty_table(), mode="append", schema_mode="merge")
+            from deltalake.exceptions import CommitFailedError
+        for _ in range(TRIES):
+            table = _load(self.place, self.storage)
+            there = _plain(table)
+            wanted = evolved(there, writable(schema), self.place.uri)
+            if wanted == there:
+                return
+            taken(wanted, self.place.uri)
+            try:
+                with _errors_as_ours(self.place):
+                    deltalake.write_deltalake(table, wanted.empty_table(), mode="append", schema_mode="merge")
+                return
+            except CommitFailedError:
+                continue  # somebody else has changed the columns meanwhile: the table tells
+        raise StorageUnavailable(f"{self.place.uri}: others change the table all the time")
 
     def stage(self, rows: pa.Table, run_id: str, name: str) -> Staged:
         """A file beside those of the log; of a table with partitions, one for each that the rows are of."""
-        table = _open(self.place, self.storage)
+        table = _load(self.place, self.storage)
         by = table.metadata().partition_columns
         told: list[dict[str, Any]] = []
         for number, (partition, part) in enumerate(parted(conformed(rows, _plain(table)), by)):
@@ -174,7 +184,7 @@ class DeltaTable:
         if self.committed(key):
             return True
         try:
-            table = _open(self.place, self.storage)
+            table = _load(self.place, self.storage)
             version = table.version()
             there = {file.path for file in files_of(table)}
             if not there.issuperset(file.path for file in remove):
@@ -192,7 +202,7 @@ class DeltaTable:
         except CommitFailedError as error:
             if self.committed(key):
                 return True
-            if _open(self.place, self.storage).version() == version:
+            if _load(self.place, self.storage).version() == version:
                 # Nobody else was there: the table takes no such change, for instance as one for appends only.
                 raise JobError(f"{self.place.uri}: {_first_line(error)}", key="sink.tables") from error
             return False
@@ -216,18 +226,21 @@ class DeltaTable:
 
     def discard(self, run_id: str) -> int:
         """What the log does not know: neither in its newest version nor as taken out since."""
-        storage = open_storage(self.place.uri, self.storage)
-        known = self._known()
-        removed = 0
+        storage, mine = open_storage(self.place.uri, self.storage), f"gemstream-{run_id}-"
         try:
-            for info in storage.list(self.place.uri):
-                name = info.uri.rpartition("/")[2]
-                if name.startswith(f"gemstream-{run_id}-") and name not in known:
-                    storage.delete(info.uri)
-                    removed += 1
+            staged = [
+                info.uri
+                for info in storage.list(self.place.uri)
+                if info.uri.rpartition("/")[2].startswith(mine)
+            ]
         except ObjectMissing:
             return 0
-        return removed
+        # Looked at after them: one that was committed since they were listed is in it.
+        known = self._known() if staged else set()
+        gone = [uri for uri in staged if uri.rpartition("/")[2] not in known]
+        for uri in gone:
+            storage.delete(uri)
+        return len(gone)
 
     def _known(self) -> set[str]:
         with needs("delta"):
@@ -269,6 +282,16 @@ def _open(place: Place, storage: StorageOptions, version: str | None = None) -> 
                 key="table.version",
             ) from error
         return table
+
+
+def _load(place: Place, storage: StorageOptions, version: str | None = None) -> Any:
+    """The same, of one that has been there."""
+    with needs("delta"):
+        from deltalake.exceptions import TableNotFoundError
+    try:
+        return _open(place, storage, version)
+    except TableNotFoundError as error:
+        raise JobError(f"{place.uri}: the table is not there any more", key="table") from error
 
 
 @contextmanager

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.errors import JobError
 from workers.storage.factory import join, open_storage
 from workers.storage.stream import open_object
 from workers.tables import STAGED, DataFile
+from workers.tables.where import expression, named_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +30,11 @@ if TYPE_CHECKING:
 
 LONGEST_STATISTIC = 64
 """Characters of a string that is told as the smallest or largest of its file."""
+
+LAST = chr(0x10FFFF)
+
+EXACT_DIGITS = 15
+"""Of a decimal, that a float has as well."""
 
 PLACE = "gemstream place"
 """A column of rows' places, while they are put into partitions."""
@@ -58,6 +69,26 @@ def _writable(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+def taken(schema: pa.Schema, where: str) -> Any:
+    """The schema as delta-rs has it.
+
+    Raises:
+        JobError: a column of a type that Delta has not, for which delta-rs has no error of its own.
+    """
+    from deltalake import Schema
+
+    for field in schema:
+        try:
+            Schema.from_arrow(pa.schema([field]))
+        except Exception as error:
+            raise JobError(
+                f"{where}: column {field.name} is {field.type}, which Delta has no type for: leave it out "
+                "(table.columns)",
+                key="table.columns",
+            ) from error
+    return Schema.from_arrow(schema)
+
+
 def files_of(table: Any) -> list[DataFile]:
     """Those of delta-rs' handle, by their paths; `detail` has the values of partitions. The rows of a file
     are -1 where its writer has not told them."""
@@ -77,6 +108,78 @@ def files_of(table: Any) -> list[DataFile]:
         )
         for row in rows.select([*told, *parts]).sort_by("path").to_pylist()
     ]
+
+
+def fitting(table: Any, schema: pa.Schema, where: str) -> set[str]:
+    """Paths of the files in which a filter may hold, by their partitions and statistics.
+
+    Not by the dataset that delta-rs makes of them: what the log does not tell is null there, nothing lies
+    above or below null, and so no file is left.
+
+    Args:
+        table: delta-rs' handle.
+        schema: of the table.
+        where: the filter.
+    """
+    import pyarrow.dataset as ds
+    from pyarrow.fs import LocalFileSystem
+
+    rows = pa.table(table.get_add_actions(flatten=True))
+    looked = [schema.field(name) for name in sorted(named_in(where)) if "." not in name]
+    told = list(zip(*(_told(rows, field) for field in looked), strict=True)) or [()] * len(rows)
+    form, local = ds.ParquetFileFormat(), LocalFileSystem()
+    fragments = [
+        form.make_fragment(str(place), local, reduce(and_, terms, pc.scalar(True)))
+        for place, terms in enumerate(told)
+    ]
+    dataset = ds.FileSystemDataset(fragments, schema, form, local)
+    paths, keep = rows["path"].to_pylist(), expression(where, schema)
+    return {paths[int(part.path)] for part in dataset.get_fragments(filter=keep)}
+
+
+def _told(rows: pa.Table, field: pa.Field) -> list[pc.Expression]:
+    """What the log says of a column, for each file; true where it says nothing."""
+    column, names = pc.field(field.name), rows.column_names
+
+    def of(kind: str) -> pa.ChunkedArray:
+        name = f"{kind}.{field.name}"
+        return rows[name].cast(field.type) if name in names else pa.nulls(len(rows), field.type)
+
+    if f"partition.{field.name}" in names:
+        return [column == value if value.is_valid else column.is_null() for value in of("partition")]
+    low, high = (of(end) if _is_bounded(field.type) else pa.nulls(len(rows)) for end in ("min", "max"))
+    if pa.types.is_timestamp(field.type):  # which many writers cut to milliseconds
+        high = pc.add(high, pa.scalar(timedelta(milliseconds=1)).cast(pa.duration(field.type.unit)))
+    nulls = f"null_count.{field.name}"
+    counts = (rows[nulls] if nulls in names else pa.nulls(len(rows), pa.int64())).to_pylist()
+    totals = rows["num_records"].to_pylist() if "num_records" in names else [None] * len(rows)
+    return [_bounded(column, *each) for each in zip(low, high, counts, totals, strict=True)]
+
+
+def _bounded(
+    column: pc.Expression, low: pa.Scalar, high: pa.Scalar, nulls: int | None, rows: int | None
+) -> pc.Expression:
+    if nulls is not None and nulls == rows:
+        return column.is_null()
+    within = pc.scalar(True)
+    if low.is_valid:
+        within = within & (column >= low)
+    if high.is_valid:
+        within = within & (column <= high)
+    return within & column.is_valid() if nulls == 0 else within | column.is_null()
+
+
+def _is_bounded(kind: pa.DataType) -> bool:
+    """Whether the ends of such a column are believed: of floats NaN lies outside them, and decimals come by
+    way of floats."""
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_date(kind)
+        or pa.types.is_timestamp(kind)
+        or pa.types.is_boolean(kind)
+        or (pa.types.is_decimal(kind) and kind.precision <= EXACT_DIGITS)
+    )
 
 
 def counted(file: DataFile, uri: str, storage: StorageOptions) -> DataFile:
@@ -121,7 +224,8 @@ def told_of(path: str, content: bytes, partition: Mapping[str, str | None]) -> d
         "path": path,
         "size": len(content),
         "partition_values": dict(partition),
-        "stats": json.dumps(_statistics(content)),
+        # As they are: delta-rs reads some letters that are written by two escapes as others.
+        "stats": json.dumps(_statistics(content), ensure_ascii=False),
     }
 
 
@@ -156,8 +260,7 @@ def _text(value: Any) -> str | None:
 
 
 def _statistics(content: bytes) -> dict[str, Any]:
-    """Rows, and of whole numbers and short strings the smallest, the largest and the nulls: what readers pass
-    over files by."""
+    """Rows, and of each column the smallest, the largest and the nulls: what readers pass over files by."""
     import pyarrow.parquet as pq
 
     metadata = pq.read_metadata(pa.BufferReader(content))
@@ -175,13 +278,44 @@ def _statistics(content: bytes) -> dict[str, Any]:
         if "." in name or not all(each is not None and each.has_null_count for each in found):
             continue
         told["nullCount"][name] = sum(each.null_count for each in found)
-        ends = [end for each in found if each.has_min_max for end in (each.min, each.max)]
-        if ends and len(ends) == 2 * len(found) and all(map(_is_plain, ends)):
-            told["minValues"][name], told["maxValues"][name] = min(ends), max(ends)
+        if (ends := _ends(found)) is not None:
+            told["minValues"][name], told["maxValues"][name] = ends
     return told
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, str):
-        return len(value) <= LONGEST_STATISTIC
-    return isinstance(value, int) and not isinstance(value, bool)
+def _ends(found: Sequence[Any]) -> tuple[Any, Any] | None:
+    """The smallest and the largest value, as the log spells them. delta-rs' dataset takes a file of which it
+    is told the nulls of a column, and not these, to hold nothing that a filter on the column is about: all
+    are told that can be."""
+    there = [each for each in found if each.has_min_max]
+    if not there or any(each.num_values for each in found if not each.has_min_max):
+        return None
+    try:
+        low, high = min(each.min for each in there), max(each.max for each in there)
+    except (ValueError, OverflowError, TypeError):  # a day that Python has no name for
+        return None
+    if isinstance(low, str):
+        return low[:LONGEST_STATISTIC], _cut(high)
+    if isinstance(low, datetime):
+        return _moment(low), _moment(high)
+    if isinstance(low, date):
+        return low.isoformat(), high.isoformat()
+    if isinstance(low, Decimal):
+        exact = max(len(each.as_tuple().digits) for each in (low, high)) <= EXACT_DIGITS
+        return (float(low), float(high)) if exact else None
+    if isinstance(low, float):
+        return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+    return (low, high) if isinstance(low, int) else None
+
+
+def _cut(text: str) -> str:
+    """What no text that begins so is larger than."""
+    rest = text[LONGEST_STATISTIC:]
+    same = len(rest) - len(rest.lstrip(LAST))
+    return text if not rest else text[: LONGEST_STATISTIC + same] + LAST
+
+
+def _moment(at: datetime) -> str:
+    plain = at.strftime("%m-%d %H:%M:%S.%f")
+    spelled = f"{at.year:04}-{plain}"
+    return spelled if at.tzinfo is None else spelled.replace(" ", "T") + "Z"

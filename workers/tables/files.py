@@ -28,6 +28,7 @@ def read_file(
     where: str | None = None,
     fixed: Mapping[str, Any] | None = None,
     names: Callable[[pa.Schema], Mapping[str, str]] = lambda written: {},
+    lacking: Mapping[str, Any] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The rows of one Parquet file.
 
@@ -39,6 +40,7 @@ def read_file(
         where: a filter.
         fixed: columns that the file has no bytes of, each with the value of all of its rows.
         names: from the file's own schema, what columns of the table are called there, if otherwise.
+        lacking: columns that the file may have no bytes of, each with the value of all of its rows if so.
 
     Raises:
         SnapshotGone: the file is not there any more.
@@ -52,20 +54,25 @@ def read_file(
     needed = wanted if where is None else _with(wanted, schema, where)
     try:
         opened = open_storage(uri, storage)
-        file = pq.ParquetFile(open_object(opened, opened.info(uri), read_ahead=0), pre_buffer=True)
-        called = {name: names(file.schema_arrow).get(name, name) for name in needed.names}
+        source = open_object(opened, opened.info(uri), read_ahead=0)
+        # Times of 12 bytes, as Spark writes them, in the unit that tables have them in: nanoseconds
+        # reach from 1677 to 2262, and what is outside would be another time.
+        file = pq.ParquetFile(source, pre_buffer=True, coerce_int96_timestamp_unit="us")
+        names_there = names(file.schema_arrow)
+        called = {name: names_there.get(name, name) for name in needed.names}
         there = {
             called[name]: name
             for name in needed.names
             if called[name] in file.schema_arrow.names and name not in (fixed or {})
         }
+        told = {**(lacking or {}), **(fixed or {})}
         if not there:
-            yield from _empty(file.metadata.num_rows, needed, wanted, fixed or {}, keep)
+            yield from _empty(file.metadata.num_rows, needed, wanted, told, keep)
             return
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(there), use_threads=False):
             table = pa.Table.from_batches([batch])
             table = table.rename_columns([there[name] for name in table.column_names])
-            yield from _shaped(table, len(batch), needed, wanted, fixed or {}, keep)
+            yield from _shaped(table, len(batch), needed, wanted, told, keep)
     except ObjectMissing as error:
         raise SnapshotGone(
             f"{uri} is not there any more: its table has been cleaned up since; read a newer version",

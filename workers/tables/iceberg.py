@@ -20,8 +20,17 @@ from workers.storage.stream import open_object
 from workers.tables import KEY, STAGED, DataFile, Staged
 from workers.tables.access import pyiceberg_options
 from workers.tables.files import read_file
+from workers.tables.iceberg_commits import has_commit, made_once
 from workers.tables.iceberg_errors import errors_as_ours
-from workers.tables.iceberg_types import called_in, data_file, filter_of, identities, plain, writable
+from workers.tables.iceberg_types import (
+    called_in,
+    data_file,
+    filter_of,
+    identities,
+    parted,
+    plain,
+    writable,
+)
 from workers.tables.shapes import conformed, evolved
 from workers.tables.where import expression
 
@@ -39,10 +48,6 @@ EMPTY = "0"
 TRIES = 10
 """Of adding columns against others who change the table: one of them gets through each time."""
 
-NO_RETRIES = {"commit.retry.num-retries": "0"}
-"""pyiceberg would make a failed commit again of what it finds then: without the files that this one replaces,
-if they are gone by then, and with their rows twice."""
-
 
 @dataclass(frozen=True)
 class IcebergSnapshot:
@@ -59,6 +64,8 @@ class IcebergSnapshot:
     """Of its columns and of all fields in them, by their ids."""
     ever_renamed: frozenset[str]
     """Columns that have had another name."""
+    specs: Mapping[int, tuple[int | None, ...]] = field(hash=False)
+    """Ways in which the table has been partitioned: of each field the column whose value it is, if any."""
 
     def files(self, where: str | None = None, since: str | None = None) -> list[DataFile]:
         """Those of the snapshot's manifests; by `where`, as far as partitions and statistics tell."""
@@ -79,7 +86,10 @@ class IcebergSnapshot:
         """Its rows, by the ids of their columns. Not by pyiceberg, whose lists of structs come back empty
         where they were null (0.12)."""
         self._refuse_deletes(file)
-        return read_file(file.path, self.storage, self.schema, columns, where, names=self._names)
+        lacking = parted(file.detail.file, self.ids, self.specs)
+        return read_file(
+            file.path, self.storage, self.schema, columns, where, names=self._names, lacking=lacking
+        )
 
     def _names(self, written: pa.Schema) -> dict[str, str]:
         return called_in(written, self.ids, self.names, self.place.uri)
@@ -136,7 +146,7 @@ class IcebergTable:
             found,
             plain(_schema_of(table, found)),
             {str(name): str(value) for name, value in table.properties.items()},
-            **identities(_schema_of(table, found), table.schemas().values()),
+            **identities(_schema_of(table, found), table.schemas().values(), table.specs().values()),
         )
 
     def create(self, schema: pa.Schema, properties: Mapping[str, str]) -> IcebergSnapshot:
@@ -199,18 +209,15 @@ class IcebergTable:
         with needs("iceberg"):
             from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
         table = _load(self.place, self.storage)
-        if _has_commit(table, properties[KEY]):
+        if has_commit(table, properties[KEY]):
             return True
         newest = table.current_snapshot()
         there = _files(table, self.place, str(newest.snapshot_id)) if newest is not None else []
         if not {file.path for file in there}.issuperset(file.path for file in remove):
             return False
         with errors_as_ours(self.place):
-            table.metadata = table.metadata.model_copy(
-                update={"properties": {**table.metadata.properties, **NO_RETRIES}}
-            )
             try:
-                with table.transaction() as transaction:
+                with made_once(table, properties[KEY]).transaction() as transaction:
                     with transaction.update_snapshot(
                         snapshot_properties=dict(properties)
                     ).overwrite() as change:
@@ -231,7 +238,7 @@ class IcebergTable:
         with needs("iceberg"):
             from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
         try:
-            return _has_commit(_find(self.place, self.storage), key)
+            return has_commit(_find(self.place, self.storage), key)
         except (NoSuchTableError, NoSuchNamespaceError):
             return False
 
@@ -337,10 +344,3 @@ def _schema_of(table: Any, version: str) -> Any:
     if snapshot is None or snapshot.schema_id is None or snapshot == table.current_snapshot():
         return table.schema()
     return table.schemas()[snapshot.schema_id]
-
-
-def _has_commit(table: Any, key: str) -> bool:
-    return any(
-        snapshot.summary is not None and snapshot.summary.additional_properties.get(KEY) == key
-        for snapshot in table.metadata.snapshots
-    )

@@ -33,6 +33,7 @@ def errors_as_ours(place: Place, let: tuple[type[Exception], ...] = ()) -> Itera
         UnauthorizedError,
         ValidationError,
     )
+    from pyiceberg.io.pyarrow import UnsupportedPyArrowTypeException
     from requests.exceptions import RequestException
 
     impossible, databases = _database_errors()
@@ -65,6 +66,10 @@ def errors_as_ours(place: Place, let: tuple[type[Exception], ...] = ()) -> Itera
         raise StorageUnavailable(
             f"{place.uri}: the catalog or the store of its files does not answer ({type(error).__name__})"
         ) from None
+    except UnsupportedPyArrowTypeException as error:
+        raise JobError(
+            f"{place.uri}: {error}: leave the column out (table.columns)", key="table.columns"
+        ) from error
     except (ValidationError, ValueError, TypeError) as error:
         raise JobError(f"{place.uri}: {error}", key="table") from error
 

@@ -8,11 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import JobError
+from workers.tables.where import likes_in, named_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 FIELD_ID = b"PARQUET:field_id"
+
+UNSIGNED = {8: pa.int32(), 16: pa.int32(), 32: pa.int64(), 64: pa.decimal128(20, 0)}
+"""What holds every whole number without a sign of so many bits."""
 
 
 def plain(schema: Any) -> pa.Schema:
@@ -24,31 +28,52 @@ def plain(schema: Any) -> pa.Schema:
 
 
 def writable(schema: pa.Schema) -> pa.Schema:
-    """Of types that Iceberg has: its smallest whole number has 32 bits. All may be null but what is never."""
+    """Of types that Iceberg has, for those that it has not and that have one to hold all their values (or, of
+    times, those of whole microseconds). All may be null but what is never."""
     return pa.schema([field.with_type(_widened(field.type)) for field in schema])
 
 
 def _widened(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_unsigned_integer(kind):
+        return UNSIGNED[kind.bit_width]
     if pa.types.is_integer(kind) and kind.bit_width < 32:
         return pa.int32()
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz and "UTC")
+    if pa.types.is_date(kind):
+        return pa.date32()
+    if pa.types.is_time(kind):
+        return pa.time64("us")
+    if pa.types.is_dictionary(kind):
+        return _widened(kind.value_type)
     if pa.types.is_struct(kind):
         return pa.struct([each.with_type(_widened(each.type)) for each in kind])
     if pa.types.is_map(kind):
         return pa.map_(_widened(kind.key_type), kind.item_field.with_type(_widened(kind.item_type)))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return pa.list_(kind.value_field.with_type(_widened(kind.value_type)))
     return kind
 
 
 def filter_of(where: str | None, schema: Any) -> Any:
     """A filter for pyiceberg to leave files out by. What it has no grammar for, or does not take for a value
-    of a column's type, leaves none out: rows are looked at anyhow."""
+    of a column's type, leaves none out: rows are looked at anyhow. Nor does what it takes otherwise than SQL
+    or Arrow: an underscore in LIKE for itself, a backslash for more than one, numbers with a point to more
+    digits than their column has."""
     from pyiceberg.expressions import AlwaysTrue
     from pyiceberg.expressions.parser import parse
     from pyiceberg.expressions.visitors import bind
+    from pyiceberg.types import DoubleType, FloatType
     from pyparsing import ParseException
 
-    if where is None:
+    if where is None or "\\" in where or any("_" in pattern for pattern in likes_in(where)):
+        return AlwaysTrue()
+    named = named_in(where)
+    if any(
+        each.name in named and isinstance(each.field_type, FloatType | DoubleType) for each in schema.fields
+    ):
         return AlwaysTrue()
     try:
         told = parse(where)
@@ -58,15 +83,39 @@ def filter_of(where: str | None, schema: Any) -> Any:
     return told
 
 
-def identities(schema: Any, known: Iterable[Any]) -> dict[str, Any]:
-    """What `called_in` needs of a table's schema, and which columns had another name in those known."""
+def identities(schema: Any, known: Iterable[Any], specs: Iterable[Any]) -> dict[str, Any]:
+    """What `called_in` needs of a table's schema, which columns had another name in those known, and what
+    `parted` needs of its ways to be partitioned."""
     from pyiceberg.schema import index_by_id
+    from pyiceberg.transforms import IdentityTransform
 
     ids = {each.name: each.field_id for each in schema.fields}
     names = {number: each.name for number, each in index_by_id(schema).items()}
     earlier = [each for other in known for each in other.fields if each.name != names.get(each.field_id)]
     renamed = {names[each.field_id] for each in earlier if each.field_id in names}
-    return {"ids": ids, "names": names, "ever_renamed": frozenset(renamed)}
+    return {
+        "ids": ids,
+        "names": names,
+        "ever_renamed": frozenset(renamed),
+        "specs": {
+            spec.spec_id: tuple(
+                each.source_id if isinstance(each.transform, IdentityTransform) else None
+                for each in spec.fields
+            )
+            for spec in specs
+        },
+    }
+
+
+def parted(file: Any, ids: Mapping[str, int], specs: Mapping[int, tuple[int | None, ...]]) -> dict[str, Any]:
+    """The columns that the files of a table are partitioned by as they are, with what the manifest says of
+    this one: files that were taken over from Hive have no such columns."""
+    columns = {number: name for name, number in ids.items()}
+    return {
+        columns[source]: file.partition[place]
+        for place, source in enumerate(specs.get(file.spec_id, ()))
+        if source in columns
+    }
 
 
 def called_in(

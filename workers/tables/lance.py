@@ -21,7 +21,6 @@ from workers.tables.lance_files import (
     added_again,
     errors_as_ours,
     files_of,
-    filter_holds,
     gone,
     has_commit,
     has_files,
@@ -31,9 +30,11 @@ from workers.tables.lance_files import (
     options_of,
     path_of,
     plain,
+    properties_of,
     refuse_unwritten,
 )
 from workers.tables.shapes import conformed, evolved
+from workers.tables.where import expression, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,11 +66,10 @@ class LanceSnapshot:
     properties: Mapping[str, str] = field(hash=False)
 
     def files(self, where: str | None = None, since: str | None = None) -> list[DataFile]:
-        """Its fragments, whatever the filter: Lance finds its rows when it reads."""
+        """Its fragments, whatever the filter: it tells nothing of what is in them."""
         dataset = self._dataset()
         if where is not None:
-            with errors_as_ours(self.place), filter_holds(where):
-                dataset.scanner(columns=[], filter=where, with_row_id=True).explain_plan()
+            expression(where, self.schema)  # what is no filter is told here
         found = files_of(dataset)
         if since is not None:
             earlier = {file.detail for file in files_of(opened(self.place, self.storage, since))}
@@ -79,23 +79,26 @@ class LanceSnapshot:
     def read(
         self, file: DataFile, columns: Sequence[str] | None = None, where: str | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of a fragment."""
+        """The rows of a fragment. They are filtered here: Lance takes a column in quotes for a text, numbers
+        of other types for a mistake, and a backslash in LIKE for more than a letter."""
         wanted = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
+        keep = None if where is None else expression(where, self.schema)
+        looked_at = [] if where is None else named(where, self.schema)
+        besides = [self.schema.field(name) for name in looked_at if name not in wanted.names]
+        needed = pa.schema([*wanted, *besides])
         with errors_as_ours(self.place):
             fragment = self._dataset().get_fragment(int(file.path))
             if fragment is None:
                 raise gone(self.place, self.version)
-            with filter_holds(where):
-                scanner = fragment.scanner(
-                    columns=wanted.names,
-                    filter=where,
-                    blob_handling=BLOBS,
-                    **(BYTES if any(map(is_bytes, wanted.types)) else {"batch_size": BATCH_ROWS}),
-                )
-                batches = scanner.to_reader()
+            batches = fragment.scanner(
+                columns=needed.names,
+                blob_handling=BLOBS,
+                **(BYTES if any(map(is_bytes, needed.types)) else {"batch_size": BATCH_ROWS}),
+            ).to_reader()
             for batch in batches:
-                if len(batch):
-                    yield from pa.Table.from_batches([batch]).select(wanted.names).cast(wanted).to_batches()
+                rows = pa.Table.from_batches([batch]).select(needed.names).cast(needed)
+                rows = rows if keep is None else rows.filter(keep).select(wanted.names)
+                yield from rows.to_batches()
 
     def origin(self, version: str) -> str:
         """A dataset has no name of its own, but the names of its files are drawn at random."""
@@ -130,20 +133,20 @@ class LanceTable:
                 if version in (None, str(newest.version))
                 else opened(self.place, self.storage, version)
             )
-            properties = {str(name): str(value) for name, value in newest.config().items()}
             return LanceSnapshot(
-                self.place, self.storage, str(known.version), plain(known.schema), properties
+                self.place, self.storage, str(known.version), plain(known.schema), properties_of(newest)
             )
 
     def create(self, schema: pa.Schema, properties: Mapping[str, str]) -> LanceSnapshot:
-        """Its properties are a version of their own, so they come second."""
+        """Its properties are metadata of the schema: its configuration would be a version of its own, and
+        without it a dataset whose maker was killed in between is one that nobody has made."""
         with needs("lance"):
             import lance
         if self._newest() is None:
             with errors_as_ours(self.place):
                 try:
                     lance.write_dataset(
-                        schema.empty_table(),
+                        schema.with_metadata(dict(properties)).empty_table(),
                         path_of(self.place.uri),
                         mode="create",
                         data_storage_version=FORMAT,
@@ -152,14 +155,9 @@ class LanceTable:
                 except OSError:  # by somebody else meanwhile
                     if self._newest() is None:
                         raise
-        newest = self._newest()
-        if newest is None:
-            raise StorageUnavailable(f"{self.place.uri}: the dataset was made and is not there")
-        with errors_as_ours(self.place):
-            if not newest.config().keys() & properties.keys():
-                newest.update_config(dict(properties))
         there = self.snapshot()
-        assert there is not None
+        if there is None:
+            raise StorageUnavailable(f"{self.place.uri}: the dataset was made and is not there")
         return there
 
     def evolve(self, schema: pa.Schema) -> None:
@@ -186,7 +184,7 @@ class LanceTable:
             from lance.fragment import LanceFragment
         dataset = opened(self.place, self.storage)
         refuse_unwritten(dataset, self.place)
-        rows = conformed(rows, dataset.schema)
+        rows = conformed(rows, dataset.schema.remove_metadata())
         path = f"gemstream-{run_id}-{name}.lance"
         uri = join(self.place.uri, "data", path)
         with errors_as_ours(self.place):
@@ -232,7 +230,10 @@ class LanceTable:
                 again = added_again(dataset.version, done, properties[KEY])
                 if again:
                     undo = lance.LanceOperation.Update(removed_fragment_ids=again)
-                    lance.LanceDataset.commit(done, undo, done.version)
+                    try:
+                        lance.LanceDataset.commit(done, undo, done.version)
+                    except CommitConflictError:
+                        return False  # somebody has written them anew: rows that are there twice are found
         except CommitConflictError:
             return self.committed(properties[KEY])
         except StorageUnavailable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -111,18 +110,6 @@ def is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-@contextmanager
-def filter_holds(where: str | None) -> Iterator[None]:
-    """Lance says what is wrong with a filter in a line with a place in its own source behind it."""
-    try:
-        yield
-    except ValueError as error:
-        if where is None:
-            raise
-        said = re.sub(r", /\S+:\d+:\d+$", "", str(error))
-        raise JobError(f"table.filter: {where!r} does not hold: {said}", key="table.filter") from error
-
-
 def path_of(uri: str) -> str:
     """As Lance takes it: a name with a space or a bracket in it is read as it is."""
     return uri.removeprefix("file://")
@@ -132,6 +119,13 @@ def plain(schema: pa.Schema) -> pa.Schema:
     """The columns in Arrow's common types: blobs, which Lance keeps apart for their size, are bytes, and
     dictionaries what is in them."""
     return pa.schema([pa.field(each.name, _plain(each), each.nullable) for each in schema])
+
+
+def properties_of(dataset: Any) -> dict[str, str]:
+    """What was written down when it was made, and its configuration."""
+    said = (dataset.schema.metadata or {}).items()
+    made = {name.decode(): value.decode() for name, value in said if name.startswith(b"gemstream.")}
+    return made | {str(name): str(value) for name, value in dataset.config().items()}
 
 
 def _plain(field: pa.Field) -> pa.DataType:

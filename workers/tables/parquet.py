@@ -99,7 +99,7 @@ class ParquetSnapshot:
             if each.name in there.names and each.name not in self.partitions:
                 _refuse_other_type(self._uri(file), each, there.field(each.name).type)
         read = [each.name for each in needed if each.name in there.names and each.name not in self.partitions]
-        for group in self._groups(file, opened, keep):
+        for group in self._groups(file, opened, keep, looked_at):
             meta = opened.metadata.row_group(group)
             a_row = max(1, meta.total_byte_size // max(1, meta.num_rows))
             batches = opened.iter_batches(
@@ -119,10 +119,15 @@ class ParquetSnapshot:
                 rows = rows if keep is None else rows.filter(keep)
                 yield from rows.select(wanted.names).cast(wanted).combine_chunks().to_batches()
 
-    def _groups(self, file: DataFile, opened: Any, keep: pc.Expression | None) -> list[int]:
-        """The row groups that the filter may hold for, by their statistics."""
+    def _groups(self, file: DataFile, opened: Any, keep: pc.Expression | None, told: list[str]) -> list[int]:
+        """The row groups that the filter, which names these columns, may hold for, by their statistics. Those
+        of floats leave out NaN, which is as unequal to a number as any."""
         every = list(range(opened.num_row_groups))
-        if keep is None or not every:
+        if (
+            keep is None
+            or not every
+            or any(pa.types.is_floating(self.schema.field(name).type) for name in told)
+        ):
             return every
         import pyarrow.dataset as ds
 

@@ -69,7 +69,7 @@ def _fitted(there: pa.DataType, ours: pa.DataType, where: str, path: str) -> pa.
         names = {field.name for field in there}
         fields = [_fit(field, ours, where, f"{path}.") for field in there]
         return pa.struct([*fields, *(field.with_nullable(True) for field in ours if field.name not in names)])
-    if _is_list(there) and _is_list(ours):
+    if _is_list(there) and (_is_list(ours) or pt.is_fixed_size_list(ours)):
         item = there.value_field.with_type(_fitted(there.value_type, ours.value_type, where, f"{path}[]"))
         return pa.large_list(item) if pt.is_large_list(there) else pa.list_(item)
     if pt.is_map(there) and pt.is_map(ours):
@@ -91,7 +91,9 @@ def _holds(there: pa.DataType, ours: pa.DataType) -> bool:
         return True
     if _is_text(there) and _is_text(ours):
         return True
-    if _is_binary(there) and _is_binary(ours):
+    if _is_binary(there) and (_is_binary(ours) or pt.is_fixed_size_binary(ours)):
+        return True
+    if pt.is_date32(there) and pt.is_date(ours):
         return True
     if pt.is_signed_integer(there) and pt.is_integer(ours):
         return bool(there.bit_width >= ours.bit_width + pt.is_unsigned_integer(ours))
@@ -107,6 +109,8 @@ def _holds(there: pa.DataType, ours: pa.DataType) -> bool:
         return bool(
             _UNITS.index(there.unit) >= _UNITS.index(fine) and (there.tz is None) == (ours.tz is None)
         )
+    if pt.is_time(there) and pt.is_time(ours):
+        return bool(_UNITS.index(there.unit) >= _UNITS.index("us" if ours.unit == "ns" else ours.unit))
     return False
 
 

@@ -16,6 +16,9 @@ from schemas.errors import JobError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ONE_BY_ONE = 100
+"""Values of an IN that are compared each by itself, which statistics leave more files out by."""
+
 
 def expression(where: str, schema: pa.Schema) -> pc.Expression:
     """The filter as Arrow takes it. A row in which it comes to null is left out, as SQL has it.
@@ -27,19 +30,34 @@ def expression(where: str, schema: pa.Schema) -> pc.Expression:
     Raises:
         JobError: it is no such filter, or names a column that is not there.
     """
-    return _Translation(where, schema).of(_parsed(where))
+    try:
+        return _Translation(where, schema).of(_parsed(where))
+    except RecursionError as error:
+        raise _fault(where, "has too many conditions within each other") from error
 
 
-def named(where: str, schema: pa.Schema) -> list[str]:
-    """The columns that a filter names, in the order of the table.
+def named_in(where: str) -> set[str]:
+    """The columns that a filter names, whether they are there or not.
 
     Raises:
         JobError: see `expression`.
     """
     from sqlglot import exp
 
-    names = {node.name for node in _parsed(where).find_all(exp.Column)}
+    return {node.name for node in _parsed(where).find_all(exp.Column)}
+
+
+def named(where: str, schema: pa.Schema) -> list[str]:
+    """Those that are there, in the order of the table."""
+    names = named_in(where)
     return [name for name in schema.names if name in names]
+
+
+def likes_in(where: str) -> list[str]:
+    """The patterns of its LIKEs."""
+    from sqlglot import exp
+
+    return [node.expression.name for node in _parsed(where).find_all(exp.Like)]
 
 
 def _parsed(where: str) -> Any:
@@ -50,6 +68,8 @@ def _parsed(where: str) -> Any:
         return sqlglot.parse_one(where, read="duckdb")
     except SqlglotError as error:
         raise _fault(where, "is no condition that SQL knows") from error
+    except RecursionError as error:
+        raise _fault(where, "has too many conditions within each other") from error
 
 
 class _Translation:
@@ -74,7 +94,7 @@ class _Translation:
             return self.of(node.this)
         if isinstance(node, exp.And | exp.Or):
             join = and_ if isinstance(node, exp.And) else or_
-            return join(self.of(node.left), self.of(node.right))
+            return _joined([self.of(each) for each in node.flatten()], join)
         if isinstance(node, exp.Not):
             return ~self.of(node.this)
         if type(node) in self._comparisons:
@@ -90,10 +110,11 @@ class _Translation:
         if isinstance(node, exp.Like):
             column, kind = self._column(node.this)
             pattern = self._value(node.expression, pa.string()).as_py()
-            if pattern is None:
+            if pattern is None or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
                 raise self._not_taken(node)
-            # NOT LIKE is no Not around a Like, as NOT IN is one around an In.
-            alike = pc.match_like(column, pattern)
+            # A backslash is a letter to SQL; to Arrow it says that the next one is. NOT LIKE is no Not around
+            # a Like, as NOT IN is one around an In.
+            alike = pc.match_like(column, pattern.replace("\\", "\\\\"))
             return ~alike if node.args.get("negate") else alike
         if isinstance(node, exp.Column):
             column, kind = self._column(node)
@@ -116,7 +137,15 @@ class _Translation:
     def _among(self, node: Any) -> pc.Expression:
         """As SQL has it, null is in no list, and nothing is known of a value outside one with a null."""
         column, kind = self._column(node.this)
-        return reduce(or_, [column == self._value(value, kind) for value in node.expressions])
+        values = [self._value(value, kind) for value in node.expressions]
+        known = [value for value in values if value.is_valid]
+        if len(known) <= ONE_BY_ONE:
+            return _joined([column == value for value in values], or_)
+        null = [pa.scalar(None, kind)] if len(known) < len(values) else []
+        # Arrow says no of null, of which nothing is known: by what holds for no value and is null for null.
+        told = [column.isin(pa.array(known, kind))]
+        told.append((column < known[0]) & (column > known[0]))
+        return _joined([*told, *(column == value for value in null)], or_)
 
     def _column(self, node: Any) -> tuple[pc.Expression, pa.DataType]:
         from sqlglot import exp
@@ -133,7 +162,11 @@ class _Translation:
         return pc.field(name), self._schema.field(name).type
 
     def _value(self, node: Any, kind: pa.DataType) -> pa.Scalar:
+        from sqlglot import exp
+
         constant = self._constant(node)
+        if isinstance(node, exp.Cast) and not pa.types.is_temporal(kind):
+            raise self._not_taken(node)
         try:
             if isinstance(constant, str) and not pa.types.is_string(kind):
                 return _read(constant, kind)
@@ -158,9 +191,24 @@ class _Translation:
             return Decimal("-" + node.this.this)
         if isinstance(node, exp.Literal):
             return node.this if node.is_string else Decimal(node.this)
-        if isinstance(node, exp.Cast) and isinstance(node.this, exp.Literal):  # DATE '2024-01-31'
-            return node.this.this
+        if type(node) is exp.Cast and isinstance(node.this, exp.Literal) and node.this.is_string:
+            return self._moment(node)
         raise self._not_taken(node)
+
+    def _moment(self, node: Any) -> str:
+        """What is written in DATE '2024-01-31' or TIMESTAMP '2024-01-31 12:00'. Any other type might make
+        another value of it."""
+        from sqlglot import exp
+
+        kinds, text = exp.DataType.Type, str(node.this.this)
+        if node.to.this is kinds.DATE:
+            try:
+                pa.scalar(text).cast(pa.date32())
+            except pa.ArrowInvalid as error:
+                raise _fault(self._where, f"holds {text!r}, which is no day") from error
+        elif node.to.this not in (kinds.TIMESTAMP, kinds.TIMESTAMPNTZ, kinds.TIMESTAMPTZ):
+            raise self._not_taken(node)
+        return text
 
     def _not_taken(self, node: Any) -> JobError:
         return _fault(
@@ -168,6 +216,14 @@ class _Translation:
             f"has {node.sql()!r}: what is taken is a column against a constant (=, <>, <, <=, >, >=, IN, "
             "BETWEEN, LIKE, IS NULL), and these with AND, OR and NOT",
         )
+
+
+def _joined(terms: list[pc.Expression], join: Callable[[Any, Any], Any]) -> pc.Expression:
+    """All of them, halves within halves: Arrow ends the process over some thousand within each other."""
+    while len(terms) > 1:
+        pairs = [terms[place : place + 2] for place in range(0, len(terms), 2)]
+        terms = [reduce(join, pair) for pair in pairs]
+    return terms[0]
 
 
 def _plain(number: Decimal, kind: pa.DataType) -> int | float:

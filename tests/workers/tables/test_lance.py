@@ -22,7 +22,7 @@ from tests.chaos.proxy import Fate, proxied
 from tests.workers.tables.lakes import SCHEMA, Lake, lake_of, some
 from tests.workers.tables.test_laws import ODD, ODD_ROWS, made
 from workers.storage.factory import normalise, open_storage
-from workers.tables import KEY, RUN
+from workers.tables import KEY, OUTPUT, RUN
 from workers.tables.access import object_store_options
 
 
@@ -97,6 +97,34 @@ def test_a_run_goes_on_in_what_others_have_deleted_from_compacted_and_indexed(la
     for key, word in ((2, ["word 2"]), (3, []), (70, ["70"]), (1000, ["word 1000"])):
         assert theirs(lake).to_table(filter=f"key = {key}")["word"].to_pylist() == word
     theirs(lake).validate()
+
+
+def test_whose_it_is_comes_with_its_first_version_and_stays(lake: Lake) -> None:
+    made(lake, some(1), some(2))
+    assert theirs(lake).checkout_version(1).schema.metadata == {OUTPUT.encode(): b"s3://lake/out"}
+    lake.table.evolve(SCHEMA.append(pa.field("new", pa.struct([pa.field("n", pa.int32())]))))
+    theirs(lake).optimize.compact_files()
+    theirs(lake).drop_columns(["new"])
+
+    assert lake.newest.properties[OUTPUT] == "s3://lake/out"
+    # As earlier runs wrote it down.
+    theirs(lake).update_config({OUTPUT: "s3://lake/other"})
+    assert lake.newest.properties[OUTPUT] == "s3://lake/other"
+
+
+def test_a_filter_means_what_it_means_in_other_formats(lake: Lake) -> None:
+    schema = pa.schema([("key", pa.int64()), ("Word", pa.string()), ("f", pa.float32())])
+    rows = [{"key": 1, "Word": "a\\b", "f": 0.5}, {"key": 2, "Word": None, "f": 0.1}]
+    written(lake, pa.Table.from_pylist(rows, schema))
+
+    for where, keys in (
+        (r""""Word" = 'a\b' AND "key" < 2""", [1]),
+        (r"""Word LIKE '%\%'""", [1]),
+        ("""NOT "Word" = 'b'""", [1]),
+        ("key >= 2.0", [2]),
+        ("f <= 0.1", [2]),
+    ):
+        assert [row["key"] for row in lake.rows(columns=["key"], where=where)] == keys, where
 
 
 def test_what_was_compacted_meanwhile_is_not_replaced(lake: Lake) -> None:

@@ -124,6 +124,12 @@ def test_files_differ_and_their_rows_are_there(tmp_path: Path) -> None:
     assert rows(opened(tmp_path), "n > 1", ["s"]) == [{"s": "z"}]
 
 
+def test_a_filter_finds_what_is_no_number_and_names_with_quotes(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", {"n": [1, 2], "x": [1.0, float("nan")], 'a "b"': ["it", "is"]})
+    assert rows(opened(tmp_path), "x <> 1.0", ["n"]) == [{"n": 2}]
+    assert rows(opened(tmp_path), '"a ""b""" = \'is\'', ["n"]) == [{"n": 2}]
+
+
 def test_types_that_do_not_go_together_are_both_named(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", {"n": [1]})
     write(tmp_path / "b.parquet", {"n": ["1"]})

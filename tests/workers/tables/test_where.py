@@ -31,11 +31,12 @@ TIMES = [datetime(2024, 1, day, 12) for day in (1, 2, 3)]
 VALUES: dict[str, list[Any]] = {
     "n": [-1, 0, 1, 2],
     "x": [-0.5, 0.0, 1.5],
-    "s": ["", "a", "ab", "b%", "it's"],
+    "s": ["", "a", "ab", "b%", "it's", "a\\", "a\\b"],
     "b": [True, False],
     "d": DAYS,
     "t": TIMES,
 }
+PATTERNS = ["a%", "%b%", "_", "", "it%s", "a\\%", "%\\"]
 TABLES = st.lists(
     st.fixed_dictionaries({name: st.none() | st.sampled_from(values) for name, values in VALUES.items()}),
     max_size=12,
@@ -69,7 +70,7 @@ def conditions(draw: st.DrawFn) -> str:
     if kind == "between":
         return f"{name} {no}BETWEEN {draw(one)} AND {draw(one)}"
     if kind == "like":
-        return f"{name} {no}LIKE {sql(draw(st.sampled_from(['a%', '%b%', '_', '', 'it%s'])))}"
+        return f"{name} {no}LIKE {sql(draw(st.sampled_from(PATTERNS)))}"
     return f"{name} IS {no}NULL"
 
 
@@ -101,6 +102,12 @@ def test_the_same_rows_as_duckdb(table: pa.Table, where: str) -> None:
         ("n = s", "s"),
         ("n BETWEEN SYMMETRIC 2 AND 1", "SYMMETRIC"),
         ("s LIKE NULL", "LIKE NULL"),
+        ("n LIKE '1%'", "n LIKE"),
+        ("d NOT LIKE '2024%'", "d NOT LIKE"),
+        ("x = CAST(1.7 AS INTEGER)", "CAST(1.7"),
+        ("x = TRY_CAST('1.7' AS INTEGER)", "TRY_CAST('1.7'"),
+        ("t >= CAST('2024-01-02 12:00:00' AS DATE)", "no day"),
+        ("s = DATE '2024-01-02'", "CAST('2024-01-02' AS DATE)"),
         ("n = 'many'", "int64"),
         ("n IN (SELECT 1)", "SELECT 1"),
         ("n = = 1", "SQL"),
@@ -148,3 +155,25 @@ def test_no_part_of_a_constant_is_cut_off() -> None:
 def test_a_filter_looks_at_the_columns_that_it_names(where: str, columns: list[str]) -> None:
     schema = pa.schema([(name, pa.int64()) for name in ("n", "nn", 'a"b')])
     assert named(where, schema) == columns
+
+
+@pytest.mark.parametrize("count", [101, 20_000])
+def test_many_conditions_are_as_few(count: int) -> None:
+    table = pa.table({"n": [5, count, None], "x": [1.0, float("nan"), None]})
+    numbers = ", ".join(map(str, range(count)))
+    joined = " OR ".join(f"n = {number}" for number in range(min(count, 400)))
+
+    for where, places in (
+        (f"n IN ({numbers})", [5]),
+        (f"n NOT IN ({numbers})", [count]),
+        (f"n NOT IN ({numbers}, NULL)", []),
+        (f"x NOT IN ({numbers})", [count]),
+        (joined, [5]),
+    ):
+        assert table.filter(expression(where, table.schema))["n"].to_pylist() == places, where[:20]
+
+
+@pytest.mark.parametrize("where", ["NOT " * 3_000 + "b", "(" * 3_000 + "b" + ")" * 3_000])
+def test_too_many_within_each_other_are_refused(where: str) -> None:
+    with pytest.raises(JobError, match="within each other"):
+        expression(where, SCHEMA)
