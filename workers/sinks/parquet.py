@@ -36,6 +36,8 @@ GROUP_BYTES = 64 * 1024 * 1024
 RECORD_KEY = ("document_id", "version", "part_index", "task", "fingerprint")
 ERROR_KEY = ("document_id", "version", "part_index", "task", "stage", "category", "run_id")
 FILTERED_KEY = ("document_id", "version")
+FILTERED_FOLDER = "filtered"
+"""Below the folder of the run that had nothing to ask about them."""
 
 FILTERED = pa.schema(
     [
@@ -113,7 +115,7 @@ class ParquetSink:
         filtered = _with_status(outcomes, Status.FILTERED)
         if filtered.num_rows:
             rows = _conform(_reasons(filtered), FILTERED)
-            folder = f"_runs/{self.run_id}/filtered"
+            folder = f"_runs/{self.run_id}/{FILTERED_FOLDER}"
             receipts.append(self._publish(rows, FILTERED_KEY, folder, ReceiptKind.FILTERED))
         return receipts
 
