@@ -81,9 +81,9 @@ class Ledger:
         found = pc.case_when(conditions, *values, pa.scalar(Reason.VERSION.value))
         return _whole(found) if len(documents) else NONE
 
-    def is_complete(self, documents: pa.Table) -> pa.Array:
-        """True where the output holds every answer."""
-        return _among(names_of(documents), self.complete)
+    def places(self, documents: pa.Table) -> pa.Array:
+        """Where each document is in `complete`; null where the output does not hold every answer."""
+        return _places(names_of(documents), self.complete)
 
     def owing(self) -> pa.Array:
         """Ids of the documents that are known to owe something: failed, unfinished, or asked otherwise."""

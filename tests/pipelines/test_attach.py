@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipelines.feed import Feed
 from pipelines.ledger import read_ledger
 from pipelines.plan import Plan, make_plan
+from pipelines.runner import source_of
 from schemas.job import JobSpec
 from schemas.rows import IDENTITY, Status
 from workers.sinks.parquet import ParquetSink
@@ -75,3 +78,12 @@ def test_what_failed_after_it_was_filtered_has_failed(plan: Plan) -> None:
     filtered = [row(plan, each, None, None, error=FAULT, status=Status.FILTERED.value) for each in (A, B)]
     publish(plan, *filtered, row(plan, B, "ocr", error=FAULT))
     assert reasons(plan, A, B, C) == ["filtered", "failed", "new"]
+
+
+def test_what_a_killed_run_answered_is_not_asked_of_its_copies(plan: Plan) -> None:
+    publish(plan, *(row(plan, A, task, part) for task in ("ocr", "caption") for part in (0, 1)))
+    publish(plan, row(plan, B, "ocr", document_digest="ee" * 16))
+    feed = Feed(plan, source_of(plan.job))
+    assert asyncio.run(feed.first(SAME, C)) == A, "though it has no row in documents/ yet"
+    assert asyncio.run(feed.first("ee" * 16, C)) == C, "B has not all its answers"
+    feed.check()
