@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipelines import attach
 from pipelines.feed import Feed
 from pipelines.ledger import read_ledger
 from pipelines.plan import Plan, make_plan
@@ -18,6 +20,7 @@ from pipelines.runner import source_of
 from schemas.job import JobSpec
 from schemas.rows import IDENTITY, Status
 from workers.sinks.parquet import ParquetSink
+from workers.sinks.reading import read_columns
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 FAULT = {"stage": "infer", "category": "looping", "message": "again and again", "transient": False}
@@ -87,3 +90,45 @@ def test_what_a_killed_run_answered_is_not_asked_of_its_copies(plan: Plan) -> No
     assert asyncio.run(feed.first(SAME, C)) == A, "though it has no row in documents/ yet"
     assert asyncio.run(feed.first("ee" * 16, C)) == C, "B has not all its answers"
     feed.check()
+
+
+def copied(plan: Plan, *duplicates: str) -> dict[tuple[str, str], list[tuple[Any, ...]]]:
+    """What `attach` leaves, by task (of errors "") and the first letters of the document."""
+    publish(plan, *(waiting(plan, document) for document in duplicates))
+    told = attach.find_originals(plan, attach._duplicates(plan))
+    for task, infos in list(attach._files(plan, told.originals)):
+        for info in infos:
+            attach.copy_rows(plan, task, info, told)
+    found: defaultdict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
+    for task in ("ocr", "caption", ""):
+        folder = f"records/task={task}" if task else "errors"
+        for rows in read_columns(plan.output, plan.job.storage, folder, ["uri", "part_index", "text"]):
+            for each in rows.to_pylist():
+                found[task, each["uri"]].append((each["part_index"], each["text"]))
+    return {key: sorted(rows, key=repr) for key, rows in found.items()}
+
+
+def test_a_copy_with_some_answers_is_given_the_others_and_no_more(plan: Plan) -> None:
+    publish(plan, *(row(plan, A, task, part, text="a") for task in ("ocr", "caption") for part in (0, 1)))
+    publish(plan, row(plan, B, "ocr", 0, text="b"))
+    found = copied(plan, B, C)
+    assert found["ocr", "bb"] == [(0, "b"), (1, "a")] and found["caption", "bb"] == [(0, "a"), (1, "a")]
+    assert found["ocr", "cc"] == found["caption", "cc"] == [(0, "a"), (1, "a")]
+
+
+def test_what_an_earlier_run_wrote_down_of_the_original_is_not_said_of_a_copy(plan: Plan) -> None:
+    publish(plan, row(plan, A, None, None, error=FAULT, text="old", run_id="before"))
+    publish(plan, row(plan, A, "ocr", 0, text="a"), row(plan, A, "caption", 0, text="a"))
+    publish(plan, *(row(plan, A, task, 1, error=FAULT, text="new") for task in ("ocr", "caption")))
+    assert copied(plan, B)["", "bb"] == [(1, "new"), (1, "new")]
+
+
+def test_who_was_not_met_is_the_original_of_nobody_who_is_owed_a_word(plan: Plan) -> None:
+    """A document that was left half-done has more answers than the one that was met, and no error."""
+    publish(
+        plan, *(row(plan, C, task, part, text="c") for task, part in (("ocr", 0), ("ocr", 1), ("caption", 0)))
+    )
+    publish(plan, row(plan, A, "ocr", 0, text="a"), row(plan, A, "ocr", 1, error=FAULT, text="a"))
+    publish(plan, row(plan, A, "caption", None, error=FAULT, text="a"))
+    found = copied(plan, B)
+    assert found["ocr", "bb"] == [(0, "a")] and found["", "bb"] == [(1, "a"), (None, "a")]
