@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,7 @@ class Discretion:
         said = encoded.dictionary.to_pylist()
         if self._hides_names:
             said = [technical(text) for text in said]
-        said = [self._redactor.text(text, Counter()) for text in said]
+        said = [self._redactor.facts(text) for text in said]
         return pa.chunked_array([pa.array(said, texts.type).take(encoded.indices)])
 
     def _discreet(self, outcome: Outcome, found: Named) -> Outcome:

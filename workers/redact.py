@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from schemas.ids import canonical
 from schemas.privacy import NATIONAL
 from schemas.rows import data_column
 from workers.extras import needs
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Callable, Iterable, Iterator
 
     from schemas.privacy import PrivacyOptions
@@ -43,6 +44,15 @@ DATA = data_column("")
 NAME, UNSURE = "name", 0.0
 """What the model took for somebody's name, which may be part of an address that a pattern knows better."""
 Span = tuple[int, int, float, str]
+PLAIN = {
+    **dict.fromkeys((0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " "),
+    **dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-"),
+}
+"""Spaces that do not break and dashes of many lengths, as texts are set with them and patterns are not."""
+ESCAPE = re.compile(r"\\(?:[abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4})")
+"""As an error quotes a line's end: after its `n` a number would be none."""
+DEEPEST = 100
+"""Lists within lists that are looked through one by one."""
 
 
 class Redactor:
@@ -79,16 +89,24 @@ class Redactor:
         counts = said | typed
         return clean | ({"redactions": dict(counts)} if counts else {})
 
+    def facts(self, text: str | None) -> str | None:
+        """A JSON object as `canonical` spells it, without them: JSON still."""
+        value = as_json(text or "")
+        if text is None or value is None:
+            return text and self.text(text, Counter())
+        return canonical(_each(value, lambda each: self.text(each, Counter())))
+
     def _found(self, text: str) -> Iterator[Span]:
         if not self._kinds:
             return
         if self._recognizers is None:
             with needs("privacy"):
                 self._recognizers = list(_recognizers(self._kinds, self._regions))
-        for kind, recognizer in self._recognizers:
-            for found in recognizer.analyze(text, recognizer.supported_entities, None):
-                if found.score >= SURE:
-                    yield found.start, found.end, found.score, kind
+        for reading in _readings(text):
+            for kind, recognizer in self._recognizers:
+                for found in recognizer.analyze(reading, recognizer.supported_entities, None):
+                    if found.score >= SURE:
+                        yield found.start, found.end, found.score, kind
 
 
 def looked_through(
@@ -116,17 +134,34 @@ def _spelled_out(text: str, clean: Callable[[str], str]) -> str:
     """JSON, looked through by what its strings mean: they can be spelled so that nothing is found in them."""
     value = as_json(text)
     other = _each(value, clean, keys=clean)
-    return text if other == value else json.dumps(other, ensure_ascii=False)
+    if other == value:
+        return text
+    made = json.dumps(other, ensure_ascii=False)
+    # Half of a character can be spelled in JSON, and written nowhere.
+    return json.dumps(other) if without_halves(made) != made else made
+
+
+def without_halves(text: str) -> str:
+    """A text without halves of characters, `?` in their place: JSON can spell them, UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def as_json(text: str) -> Any:
-    """The object or list that a text spells; None if it does not."""
+    """The object or list that a text spells; None if it does not, or none that can be looked through."""
     if text[:1] not in ("{", "["):
         return None
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    return value if _is_shallow(value, DEEPEST) else None
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
 
 
 def _each(value: Any, clean: Callable[[str], str], keys: Callable[[str], str] = str) -> Any:
@@ -134,10 +169,25 @@ def _each(value: Any, clean: Callable[[str], str], keys: Callable[[str], str] = 
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):
-        return {keys(name): _each(inner, clean, keys) for name, inner in value.items()}
+        made: dict[str, Any] = {}
+        for name, inner in value.items():
+            key = shown = keys(name)
+            while key in made:  # two addresses are one word now, and both of them have a value
+                key = f"{shown} {len(made) + 1}"
+            made[key] = _each(inner, clean, keys)
+        return made
     if isinstance(value, list | tuple):
         return type(value)(_each(inner, clean, keys) for inner in value)
     return value
+
+
+def _readings(text: str) -> Iterator[str]:
+    """The text as patterns are to read it, each as long as it is."""
+    plain = text.translate(PLAIN)
+    yield plain
+    read = ESCAPE.sub(lambda found: " " * len(found[0]), plain)
+    if read != plain:
+        yield read
 
 
 def _named(text: str, names: re.Pattern[str] | None) -> Iterator[Span]:
