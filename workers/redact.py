@@ -38,7 +38,6 @@ GENERIC = {
     "iban": "IbanRecognizer",
     "ip_address": "IpRecognizer",
     "mac_address": "MacAddressRecognizer",
-    "url": "UrlRecognizer",
 }
 DATA = data_column("")
 NAME, UNSURE = "name", 0.0
@@ -51,6 +50,9 @@ PLAIN = {
 """Spaces that do not break and dashes of many lengths, as texts are set with them and patterns are not."""
 ESCAPE = re.compile(r"\\(?:[abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 """As an error quotes a line's end: after its `n` a number would be none."""
+LEADERS = re.compile(r"\.{8,}")
+"""As in a table of contents, or where a model repeats itself. To look for a host's name in 8,000 of them took
+10 s, and after 60 presidio gives up on the text: what came behind them stayed."""
 DEEPEST = 100
 """Lists within lists that are looked through one by one."""
 
@@ -185,9 +187,13 @@ def _readings(text: str) -> Iterator[str]:
     """The text as patterns are to read it, each as long as it is."""
     plain = text.translate(PLAIN)
     yield plain
-    read = ESCAPE.sub(lambda found: " " * len(found[0]), plain)
+    read = ESCAPE.sub(_blank, plain)
     if read != plain:
         yield read
+
+
+def _blank(found: re.Match[str]) -> str:
+    return " " * len(found[0])
 
 
 def _named(text: str, names: re.Pattern[str] | None) -> Iterator[Span]:
@@ -215,6 +221,8 @@ def _recognizers(kinds: tuple[str, ...], regions: tuple[str, ...]) -> Iterator[t
     for kind in kinds:
         if kind == "email":
             yield kind, _email()
+        elif kind == "url":
+            yield kind, _url()
         elif kind == "phone":
             yield kind, known.PhoneRecognizer(supported_regions=regions, leniency=STRICT_GROUPING)
             yield kind, known.PhoneRecognizer(supported_regions=(ANY_REGION,), leniency=VALID)
@@ -237,3 +245,16 @@ def _email() -> Any:
             """Neither more nor less sure."""
 
     return Email()
+
+
+def _url() -> Any:
+    from presidio_analyzer.predefined_recognizers import UrlRecognizer
+
+    class Url(UrlRecognizer):
+        """Passes over rows of dots."""
+
+        def analyze(self, text: str, *more: Any, **options: Any) -> Any:
+            """See `PatternRecognizer.analyze`."""
+            return super().analyze(LEADERS.sub(_blank, text), *more, **options)
+
+    return Url()

@@ -173,3 +173,12 @@ def test_odd_json_ends_no_run(redactor: Redactor) -> None:
 def test_of_two_addresses_that_are_keys_both_keep_their_values(redactor: Redactor) -> None:
     clean = redactor.outcome({"status": Status.RECORD, "text": '{"a@example.org": 1, "b@example.org": 2}'})
     assert list(json.loads(clean["text"]).values()) == [1, 2] and "example" not in clean["text"]
+
+
+def test_rows_of_dots_hold_nothing_up_and_hide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from presidio_analyzer import pattern_recognizer
+
+    monkeypatch.setattr(pattern_recognizer, "REGEX_TIMEOUT_SECONDS", 2)
+    urls = Redactor(PrivacyOptions(redact=("url",)))
+    text = f"{'.' * 8_000} https://example.org/a...b/c and example.com."
+    assert urls.text(text, Counter()) == f"{'.' * 8_000} [url] and [url]."
