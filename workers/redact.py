@@ -53,6 +53,8 @@ ESCAPE = re.compile(r"\\(?:[abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 LEADERS = re.compile(r"\.{8,}")
 """As in a table of contents, or where a model repeats itself. To look for a host's name in 8,000 of them took
 10 s, and after 60 presidio gives up on the text: what came behind them stayed."""
+FEWEST = 4
+"""Characters of a value that say something of it."""
 DEEPEST = 100
 """Lists within lists that are looked through one by one."""
 
@@ -69,14 +71,23 @@ class Redactor:
         self._regions = options.regions
         self._recognizers: list[tuple[str, Any]] | None = None
 
-    def text(self, text: str, counts: Counter[str], names: re.Pattern[str] | None = None) -> str:
-        """The text without them, and without these names; `counts` goes up by what was taken out."""
+    def text(
+        self,
+        text: str,
+        counts: Counter[str],
+        names: re.Pattern[str] | None = None,
+        taken: dict[str, str] | None = None,
+    ) -> str:
+        """The text without them, and without these names; `counts` goes up by what was taken out, and `taken`
+        has it, with its kind."""
         if not text:
             return text
         pieces, at = [], 0
         for start, end, _, kind in merged([*self._found(text), *_named(text, names)]):
             pieces += [text[at:start], f"[{kind}]"]
             counts[kind] += 1
+            if taken is not None:
+                taken[text[start:end]] = kind
             at = end
         return "".join([*pieces, text[at:]])
 
@@ -84,9 +95,15 @@ class Redactor:
         """All that an outcome's columns say, and `redactions` besides, if there were any."""
         said: Counter[str] = Counter()
         typed: Counter[str] = Counter()
+        taken: dict[str, str] = {}
         clean = looked_through(
-            outcome, lambda text: self.text(text, said, names), lambda text: self.text(text, typed, names)
+            outcome,
+            lambda text: self.text(text, said, names, taken),
+            lambda text: self.text(text, typed, names),
         )
+        if taken and clean.get("error"):
+            error = clean["error"]
+            clean["error"] = error | {"message": _without_beginnings(error["message"], taken)}
         # A typed answer is there twice, as text and as data; so is what an error quotes.
         counts = said | typed
         return clean | ({"redactions": dict(counts)} if counts else {})
@@ -109,6 +126,16 @@ class Redactor:
                 for found in recognizer.analyze(reading, recognizer.supported_entities, None):
                     if found.score >= SURE:
                         yield found.start, found.end, found.score, kind
+
+
+def _without_beginnings(message: str, taken: dict[str, str]) -> str:
+    """An error's message quotes so many characters of an answer: what they end in may begin a value."""
+    for end in (*(found.start() for found in re.finditer("['\"]", message)), len(message)):
+        for value, kind in taken.items():
+            for length in range(len(value) - 1, FEWEST - 1, -1):
+                if message.endswith(value[:length], 0, end):
+                    return f"{message[: end - length]}[{kind}]{message[end:]}"
+    return message
 
 
 def looked_through(

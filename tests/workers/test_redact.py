@@ -182,3 +182,13 @@ def test_rows_of_dots_hold_nothing_up_and_hide_nothing(monkeypatch: pytest.Monke
     urls = Redactor(PrivacyOptions(redact=("url",)))
     text = f"{'.' * 8_000} https://example.org/a...b/c and example.com."
     assert urls.text(text, Counter()) == f"{'.' * 8_000} [url] and [url]."
+
+
+@pytest.mark.parametrize("value", ["jo.blyth@example.org", "4111 1111 1111 1111"])
+def test_what_an_error_quotes_half_of_goes_as_well(redactor: Redactor, value: str) -> None:
+    for kept in range(5, len(value)):
+        text = f"{'x' * (199 - kept)} {value} and more"
+        for message in (f"{text[:200]!r} is none of a, b", f"/total: no number is {text[:200]}"):
+            error = {"message": message}
+            clean = redactor.outcome({"status": Status.ERROR, "text": text, "error": error})
+            assert value[:5] not in clean["error"]["message"]
