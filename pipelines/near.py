@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.holdings import settled_down
 from pipelines.runs import names_of
 from schemas.ids import digest
 from schemas.rows import IDENTITY
@@ -72,10 +73,10 @@ def find_near(output: str, storage: StorageOptions, options: DuplicateOptions) -
     """
     tables = [NEAR.empty_table()]
     if options.images is not None:
-        rows = _pictures(output, storage)
+        rows = settled_down()(_pictures, output, storage)
         tables.append(_members("image", rows, near_pictures(rows["picture_hash"].to_numpy(), options.images)))
     if options.text is not None:
-        rows = _texts(output, storage)
+        rows = settled_down()(_texts, output, storage)
         signatures = pc.list_flatten(rows["signature"]).to_numpy().reshape(-1, PERMUTATIONS)
         tables.append(_members("text", rows, near_texts(signatures, options.text)))
     order = [(name, "ascending") for name in ("kind", "group_id", "uri", "part_index")]

@@ -12,11 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines import attach
+from pipelines import attach, feed, near
 from pipelines.feed import Feed
 from pipelines.ledger import read_ledger
 from pipelines.plan import Plan, make_plan
 from pipelines.runner import source_of
+from schemas.duplicates import DuplicateOptions
+from schemas.errors import ObjectChanged
 from schemas.job import JobSpec
 from schemas.rows import IDENTITY, Status
 from workers.sinks.parquet import ParquetSink
@@ -86,16 +88,16 @@ def test_what_failed_after_it_was_filtered_has_failed(plan: Plan) -> None:
 def test_what_a_killed_run_answered_is_not_asked_of_its_copies(plan: Plan) -> None:
     publish(plan, *(row(plan, A, task, part) for task in ("ocr", "caption") for part in (0, 1)))
     publish(plan, row(plan, B, "ocr", document_digest="ee" * 16))
-    feed = Feed(plan, source_of(plan.job))
-    assert asyncio.run(feed.first(SAME, C)) == A, "though it has no row in documents/ yet"
-    assert asyncio.run(feed.first("ee" * 16, C)) == C, "B has not all its answers"
-    feed.check()
+    head = Feed(plan, source_of(plan.job))
+    assert asyncio.run(head.first(SAME, C)) == A, "though it has no row in documents/ yet"
+    assert asyncio.run(head.first("ee" * 16, C)) == C, "B has not all its answers"
+    head.check()
 
 
 def copied(plan: Plan, *duplicates: str) -> dict[tuple[str, str], list[tuple[Any, ...]]]:
     """What `attach` leaves, by task (of errors "") and the first letters of the document."""
     publish(plan, *(waiting(plan, document) for document in duplicates))
-    told = attach.find_originals(plan, attach._duplicates(plan))
+    told = waits(plan)
     for task, infos in list(attach._files(plan, told.originals)):
         for info in infos:
             attach.copy_rows(plan, task, info, told)
@@ -132,3 +134,32 @@ def test_who_was_not_met_is_the_original_of_nobody_who_is_owed_a_word(plan: Plan
     publish(plan, row(plan, A, "caption", None, error=FAULT, text="a"))
     found = copied(plan, B)
     assert found["ocr", "bb"] == [(0, "a")] and found["", "bb"] == [(1, "a"), (None, "a")]
+
+
+def test_files_that_another_shard_sweeps_are_read_again(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(plan, *(row(plan, A, task, part, text="a") for task in ("ocr", "caption") for part in (0, 1)))
+    publish(plan, waiting(plan, B))
+    reads: list[str] = []
+    for module in (attach, feed, near):
+        monkeypatch.setattr(module, "read_parts", once_swept(module.read_parts, reads))
+    monkeypatch.setattr(attach, "_attach", lambda plan: len(waits(plan).originals))
+    assert attach.attach(plan) == 1
+    head = Feed(plan, source_of(plan.job))
+    assert asyncio.run(head.first(SAME, C)) == A
+    head.check()
+    assert not len(near.find_near(plan.output, plan.job.storage, DuplicateOptions(images=1, text=0.5)))
+    assert len(reads) > 5
+
+
+def waits(plan: Plan) -> attach.Told:
+    return attach.find_originals(plan, attach._duplicates(plan))
+
+
+def once_swept(read: Callable[..., Any], reads: list[str]) -> Callable[..., Any]:
+    def swept(output: str, storage: Any, folder: str, *more: Any) -> Any:
+        reads.append(folder)
+        if reads.count(folder) == 1:
+            raise ObjectChanged("swept")
+        return read(output, storage, folder, *more)
+
+    return swept
