@@ -8,7 +8,7 @@ of it: those documents owe their answers still, and the next run meets them agai
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,9 +23,10 @@ from workers.sinks.reading import read_part, read_parts
 from workers.storage.factory import open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pipelines.plan import Plan
+    from pipelines.whole import Group
     from workers.storage import ObjectInfo
 
 RETRIES = 5
@@ -83,6 +84,54 @@ def _attach(plan: Plan) -> int:
     return len(duplicates)
 
 
+def one_of_each(plan: Plan, groups: Mapping[str, Sequence[Group]]) -> dict[str, list[Group]]:
+    """Questions about whole documents, each asked of one document with a content. The others wait from here
+    on like those that the stream has met: they got their parts from a run that came to no more.
+
+    Args:
+        plan: the run.
+        groups: of `whole.due`, by lane.
+
+    Raises:
+        GemstreamError: the output cannot be read or written.
+    """
+    if not plan.attaches or not groups:
+        return {pool: list(some) for pool, some in groups.items()}
+    waiting = names_of(_duplicates(plan)).combine_chunks()
+    asked: set[tuple[str, str | None]] = set()
+    found: dict[str, list[Group]] = {}
+    for pool, group in ((pool, group) for pool, some in groups.items() for group in some):
+        documents = _documents(plan, group)
+        documents = documents.filter(pc.invert(pc.is_in(names_of(documents), waiting)))
+        first = []
+        for digest in documents["document_digest"].to_pylist():
+            first.append(digest is None or (group.fingerprint, digest) not in asked)
+            asked.add((group.fingerprint, digest))
+        if any(first):
+            names = names_of(documents.filter(pa.array(first))).combine_chunks()
+            found.setdefault(pool, []).append(replace(group, names=names))
+        if not all(first):
+            _sink(plan).write_duplicates(documents.filter(pc.invert(pa.array(first))))
+    return found
+
+
+def _documents(plan: Plan, group: Group) -> pa.Table:
+    """DUPLICATES of a group, a row for each document."""
+    schema = with_attributes(DUPLICATES, plan.attributes)
+    tables, storage = [schema.empty_table()], open_storage(plan.output, plan.job.storage)
+    for uri in group.files:
+        rows = read_part(storage, storage.info(uri), schema.names).rows
+        tables.append(rows.filter(pc.is_in(names_of(rows), group.names)).cast(schema))
+    rows = pa.concat_tables(tables)
+    return rows.take(pc.index_in(group.names, names_of(rows).combine_chunks()))
+
+
+def _sink(plan: Plan) -> ParquetSink:
+    return ParquetSink(
+        plan.output, plan.job.storage, plan.data_types, plan.attributes, plan.run_id, plan.metadata
+    )
+
+
 def copy_rows(plan: Plan, task: str | None, info: ObjectInfo, told: Told) -> None:
     """Write the rows of originals in one part file again, for each of their duplicates.
 
@@ -102,9 +151,7 @@ def copy_rows(plan: Plan, task: str | None, info: ObjectInfo, told: Told) -> Non
         rows = rows.filter(pc.equal(rows["run_id"], plan.run_id))
     else:
         rows = rows.filter(pc.is_in(rows["fingerprint"], pa.array(plan.fingerprints[task])))
-    sink = ParquetSink(
-        plan.output, plan.job.storage, plan.data_types, plan.attributes, plan.run_id, plan.metadata
-    )
+    sink = _sink(plan)
     for copies in attached(rows.cast(schema), told.duplicates, plan.run_id, plan.job.sink.rows):
         if task is not None:
             copies = copies.filter(pc.invert(pc.is_in(_answers(copies), told.held[task])))

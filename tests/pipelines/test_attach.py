@@ -17,6 +17,7 @@ from pipelines.feed import Feed
 from pipelines.ledger import read_ledger
 from pipelines.plan import Plan, make_plan
 from pipelines.runner import source_of
+from pipelines.whole import due
 from schemas.duplicates import DuplicateOptions
 from schemas.errors import ObjectChanged
 from schemas.job import JobSpec
@@ -26,8 +27,8 @@ from workers.sinks.reading import read_columns
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 FAULT = {"stage": "infer", "category": "looping", "message": "again and again", "transient": False}
-A, B, C = "aa" * 16, "bb" * 16, "cc" * 16
-SAME = "dd" * 16
+A, B, C, D = "aa" * 16, "bb" * 16, "cc" * 16, "dd" * 16
+SAME = "ff" * 16
 """The digest of what all of them hold."""
 
 
@@ -96,13 +97,14 @@ def test_what_a_killed_run_answered_is_not_asked_of_its_copies(plan: Plan) -> No
 
 def copied(plan: Plan, *duplicates: str) -> dict[tuple[str, str], list[tuple[Any, ...]]]:
     """What `attach` leaves, by task (of errors "") and the first letters of the document."""
-    publish(plan, *(waiting(plan, document) for document in duplicates))
+    if duplicates:
+        publish(plan, *(waiting(plan, document) for document in duplicates))
     told = waits(plan)
     for task, infos in list(attach._files(plan, told.originals)):
         for info in infos:
             attach.copy_rows(plan, task, info, told)
     found: defaultdict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
-    for task in ("ocr", "caption", ""):
+    for task in (*plan.fingerprints, ""):
         folder = f"records/task={task}" if task else "errors"
         for rows in read_columns(plan.output, plan.job.storage, folder, ["uri", "part_index", "text"]):
             for each in rows.to_pylist():
@@ -134,6 +136,24 @@ def test_who_was_not_met_is_the_original_of_nobody_who_is_owed_a_word(plan: Plan
     publish(plan, row(plan, A, "caption", None, error=FAULT, text="a"))
     found = copied(plan, B)
     assert found["ocr", "bb"] == [(0, "a")] and found["", "bb"] == [(1, "a"), (None, "a")]
+
+
+def test_a_question_about_the_whole_is_asked_of_one_document_with_a_content(
+    tmp_path: Path, fault_job: Callable[..., JobSpec]
+) -> None:
+    (tmp_path / "in").mkdir()
+    plan = make_plan(fault_job(input=str(tmp_path / "in"), tasks=["summarize"]), None, 0.0)
+    told = [row(plan, each, "summarize", part, text="s") for each in (A, B, C) for part in (0, 1)]
+    publish(plan, *told, *(row(plan, D, "summarize", part, document_digest="ee" * 16) for part in (0, 1)))
+    listed = [{"document_id": each, "version": "v1", "skipped": False} for each in (A, B, C, D)]
+    groups = attach.one_of_each(plan, due(plan, pa.Table.from_pylist(listed)))
+    [group] = groups["vision"]
+    assert group.names.to_pylist() == [f"{A}/v1", f"{D}/v1"]
+    assert attach._duplicates(plan)["document_id"].to_pylist() == [B, C]
+    of_whole = plan.fingerprints["summarize"][1]
+    publish(plan, row(plan, A, "summarize", None, text="whole", fingerprint=of_whole))
+    found = copied(plan)
+    assert found["summarize", "bb"] == found["summarize", "cc"] == [(0, "s"), (1, "s"), (None, "whole")]
 
 
 def test_files_that_another_shard_sweeps_are_read_again(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,9 +109,7 @@ class ParquetSink:
             receipts.append(self._publish(rows, ERROR_KEY, "errors", ReceiptKind.ERRORS))
         duplicate = _with_status(outcomes, Status.DUPLICATE)
         if duplicate.num_rows:
-            rows = _conform(duplicate, with_attributes(DUPLICATES, self.attributes))
-            folder = f"_runs/{self.run_id}/duplicates"
-            receipts.append(self._publish(rows, FILTERED_KEY, folder, ReceiptKind.DUPLICATES))
+            receipts.append(self.write_duplicates(duplicate))
         filtered = _with_status(outcomes, Status.FILTERED)
         if filtered.num_rows:
             rows = _conform(_reasons(filtered), FILTERED)
@@ -125,6 +123,11 @@ class ParquetSink:
             return self._publish(rows, ERROR_KEY, "errors", ReceiptKind.ERRORS)
         rows = rows.append_column("task", pa.repeat(pa.scalar(task), len(rows)))
         return self._publish(rows, RECORD_KEY, f"records/task={task}", ReceiptKind.RECORDS, task)
+
+    def write_duplicates(self, rows: pa.Table) -> Receipt:
+        """One file of documents that wait, whatever other columns there are."""
+        rows = _conform(rows, with_attributes(DUPLICATES, self.attributes))
+        return self._publish(rows, FILTERED_KEY, f"_runs/{self.run_id}/duplicates", ReceiptKind.DUPLICATES)
 
     def _records(self, answered: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         for task in pc.unique(answered["task"]).to_pylist():
