@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from schemas.errors import JobError
 from schemas.rows import Status
 from workers.condense import summed
 from workers.extras import needs
@@ -76,10 +77,11 @@ class Discretion:
 
 
 def refuse_missing(options: PrivacyOptions) -> None:
-    """Look for the libraries without loading them: engines would miss them only once they are up.
+    """Look for the libraries without loading them: engines would miss them only once they are up. And whether
+    there are such countries: of others no number would be found, and nobody told.
 
     Raises:
-        JobError: one that the job needs is not installed.
+        JobError: one that the job needs is not installed, or a region is none.
     """
     by_pattern = set(options.kinds) - {NAME}
     wanted = ("presidio_analyzer",) * bool(by_pattern) + ("lingua",) * options.language
@@ -87,3 +89,14 @@ def refuse_missing(options: PrivacyOptions) -> None:
         for name in wanted:
             if find_spec(name) is None:
                 raise ImportError(name=name)
+        if by_pattern & {"phone", "national_id"}:
+            from phonenumbers import SUPPORTED_REGIONS
+
+            for region in options.regions:
+                if region not in SUPPORTED_REGIONS:
+                    meant = {"UK": "GB", "EL": "GR"}.get(region.upper(), region.upper())
+                    hint = f"did you mean {meant!r}?" if meant in SUPPORTED_REGIONS else "as in US, GB, DE"
+                    raise JobError(
+                        f"privacy.regions: {region!r} is no country's two letters ({hint})",
+                        key="privacy.regions",
+                    )

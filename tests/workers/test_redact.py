@@ -16,7 +16,7 @@ from schemas.errors import JobError
 from schemas.ids import canonical
 from schemas.privacy import ALL, PrivacyOptions
 from schemas.rows import Status
-from workers.discretion import Discretion
+from workers.discretion import Discretion, refuse_missing
 from workers.names import strings
 from workers.redact import Redactor, merged
 
@@ -192,3 +192,10 @@ def test_what_an_error_quotes_half_of_goes_as_well(redactor: Redactor, value: st
             error = {"message": message}
             clean = redactor.outcome({"status": Status.ERROR, "text": text, "error": error})
             assert value[:5] not in clean["error"]["message"]
+
+
+@pytest.mark.parametrize(("region", "hint"), [("UK", "GB"), ("gb", "GB"), ("Europe", "as in US")])
+def test_a_region_that_is_none_is_refused(region: str, hint: str) -> None:
+    refuse_missing(PrivacyOptions(redact=("all",)))
+    with pytest.raises(JobError, match=hint):
+        refuse_missing(PrivacyOptions(redact=("phone",), regions=("DE", region)))
