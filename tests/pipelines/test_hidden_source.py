@@ -110,6 +110,11 @@ def test_only_what_is_taken_out_makes_another_answer(hiding: Callable[..., JobSp
         ),
         ("/in/anna.pdf", "/in/anna.pdf: anna.pdf, not banana.pdf", "{}: {}, not banana.pdf"),
         (
+            "file:///in/Anna\0's.pdf",
+            repr("file:///in/Anna\0's.pdf") + " is no name a file can have",
+            '"{}" is no name',
+        ),
+        (
             "row://refused?why=row+3%3A+Anna",
             "row 3 of t: another row has its key, name=Anna",
             "a row that is no",
