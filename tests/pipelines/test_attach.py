@@ -11,8 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
 from pipelines import attach, feed, near
+from pipelines.cli import app
 from pipelines.feed import Feed
 from pipelines.ledger import read_ledger
 from pipelines.plan import Plan, make_plan
@@ -183,3 +185,10 @@ def once_swept(read: Callable[..., Any], reads: list[str]) -> Callable[..., Any]
         return read(output, storage, folder, *more)
 
     return swept
+
+
+def test_groups_are_made_of_an_output_alone(tmp_path: Path) -> None:
+    (tmp_path / "scan.pdf").write_bytes(b"%PDF-")
+    refused = CliRunner().invoke(app, ["duplicates", str(tmp_path), "--text", "0.8"])
+    assert "holds no run of Gemstream" in str(refused.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.pdf"]
