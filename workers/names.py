@@ -11,6 +11,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 from schemas.ids import canonical
 from schemas.rows import PartKind, Status
@@ -30,6 +31,8 @@ ASKED_AT_ONCE = 2_000
 """Characters: more could hold more names than `schemas.names.MOST`."""
 OVERLAP = 60
 """Characters of one piece that the next has as well, so that a name between them is whole in one."""
+ALIKE = ("'`\u00b4\u02bc\u2018\u2019", "\u2010\u2011\u2012\u2013-")
+"""Apostrophes, and hyphens: between brackets of a pattern."""
 TECHNICAL = frozenset(
     "channels codec creationDate duration_seconds encryption format make mode model modDate modified "
     "sample_rate warnings".split()
@@ -109,13 +112,26 @@ def overlapping(pieces: list[str]) -> list[str]:
 
 
 def pattern_of(names: Iterable[str]) -> re.Pattern[str] | None:
-    """What finds all of these names as whole words, however their words are spaced, and in any case."""
-    words = {tuple(name.split()) for name in names if sum(map(str.isalpha, name)) > 1}
+    """What finds all of these names as whole words, however their words are spaced, and in any case. A model
+    spells an accent, an apostrophe or a hyphen as it is used to, and not as the text has it."""
+    words = {
+        tuple(normalize(form, name).split())
+        for name in names
+        if sum(map(str.isalpha, name)) > 1
+        for form in ("NFC", "NFD")
+    }
     if not words:
         return None
     longest_first = sorted(words, key=lambda each: (-sum(map(len, each)), each))
-    either = "|".join(r"\s+".join(map(re.escape, each)) for each in longest_first)
+    either = "|".join(r"\s+".join(map(_spelled, each)) for each in longest_first)
     return re.compile(rf"(?<!\w)(?:{either})(?!\w)", re.IGNORECASE)
+
+
+def _spelled(word: str) -> str:
+    return "".join(
+        next((f"[{alike}]" for alike in ALIKE if character in alike), re.escape(character))
+        for character in word
+    )
 
 
 def withheld(outcome: Outcome, fault: dict[str, Any]) -> Outcome:

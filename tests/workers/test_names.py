@@ -282,3 +282,18 @@ def test_no_room_to_ask_is_said_before_anything_is_paid_for(lease: Path) -> None
             engine={"max_model_len": 560},
             expand={"pages": "image"},
         )
+
+
+@pytest.mark.parametrize(
+    ("said", "there"),
+    [
+        ("Zoe\u0308 Mu\u0308ller", "Zo\u00eb M\u00fcller"),
+        ("Zo\u00eb M\u00fcller", "Zoe\u0308 Mu\u0308ller"),
+        ("Ann O'Brien", "Ann O\u2019Brien"),
+        ("Ann O\u2019Brien", "Ann O'Brien"),
+        ("Jo-Ann Moss", "Jo\u2011Ann Moss"),
+    ],
+)
+def test_a_name_goes_however_it_is_spelled(said: str, there: str) -> None:
+    pattern = pattern_of([said])
+    assert pattern is not None and pattern.sub("[name]", f"by {there}, and") == "by [name], and"
