@@ -204,7 +204,10 @@ def _duplicates(plan: Plan) -> pa.Table:
     folder = f"_runs/{plan.run_id}/duplicates"
     for part in read_parts(plan.output, plan.job.storage, folder, schema.names):
         tables.append(part.rows.cast(schema))
-    return pa.concat_tables(tables).combine_chunks()
+    rows = pa.concat_tables(tables).combine_chunks()
+    # One that waits for answers to two questions about the whole is there twice.
+    names = names_of(rows).combine_chunks()
+    return rows.take(pc.index_in(names.unique(), names))
 
 
 def find_originals(plan: Plan, duplicates: pa.Table) -> Told:

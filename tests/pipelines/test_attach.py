@@ -150,6 +150,7 @@ def test_a_question_about_the_whole_is_asked_of_one_document_with_a_content(
     listed = [{"document_id": each, "version": "v1", "skipped": False} for each in (A, B, C, D)]
     groups = attach.one_of_each(plan, due(plan, pa.Table.from_pylist(listed)))
     [group] = groups["vision"]
+    publish(plan, waiting(plan, B))
     assert group.names.to_pylist() == [f"{A}/v1", f"{D}/v1"]
     assert attach._duplicates(plan)["document_id"].to_pylist() == [B, C]
     of_whole = plan.fingerprints["summarize"][1]
