@@ -8,12 +8,14 @@ of it: those documents owe their answers still, and the next run meets them agai
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.cluster import unwrapped
+from pipelines.holdings import settled_down
 from pipelines.runs import names_of
 from schemas.rows import ERRORS, IDENTITY, records_schema, with_attributes
 from workers.sinks.parquet import DUPLICATES, ParquetSink
@@ -21,9 +23,10 @@ from workers.sinks.reading import read_part, read_parts
 from workers.storage.factory import open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pipelines.plan import Plan
+    from pipelines.whole import Group
     from workers.storage import ObjectInfo
 
 RETRIES = 5
@@ -36,6 +39,21 @@ PAID = (
 """What the answers cost, which is in the original's rows and null in the others': sums stay right."""
 
 
+@dataclass(frozen=True)
+class Told:
+    """What each task of the pass is told.
+
+    Attributes:
+        duplicates: DUPLICATES of the run.
+        originals: names (`document_id/version`), one for each content.
+        held: task -> the answers that duplicates have already, as `_answers` has them.
+    """
+
+    duplicates: pa.Table
+    originals: pa.Array
+    held: Mapping[str, pa.Array]
+
+
 def attach(plan: Plan) -> int:
     """Give the duplicates of a run the records and errors of their originals. Runs on the connected Ray.
 
@@ -45,54 +63,111 @@ def attach(plan: Plan) -> int:
     Raises:
         GemstreamError: the output cannot be read or written; the next run makes up for it.
     """
+    # What is written twice, because another shard swept meanwhile, is swept like any other double.
+    return settled_down()(_attach, plan)
+
+
+def _attach(plan: Plan) -> int:
     import ray
 
     duplicates = _duplicates(plan)
     if not len(duplicates):
         return 0
-    originals = _originals(plan, duplicates)
-    told = ray.put((duplicates, originals))
+    told = find_originals(plan, duplicates)
+    there = ray.put(told)
     task = ray.remote(num_cpus=1, max_retries=RETRIES)(copy_rows)
-    work = [(name, info) for name, infos in _files(plan, originals) for info in infos]
+    work = [(name, info) for name, infos in _files(plan, told.originals) for info in infos]
     try:
-        ray.get([task.remote(plan, name, info, told) for name, info in work])
+        ray.get([task.remote(plan, name, info, there) for name, info in work])
     except ray.exceptions.RayError as error:
         raise unwrapped(error) from error
     return len(duplicates)
 
 
-def copy_rows(plan: Plan, task: str | None, info: ObjectInfo, told: tuple[pa.Table, pa.Array]) -> None:
+def one_of_each(plan: Plan, groups: Mapping[str, Sequence[Group]]) -> dict[str, list[Group]]:
+    """Questions about whole documents, each asked of one document with a content. The others wait from here
+    on like those that the stream has met: they got their parts from a run that came to no more.
+
+    Args:
+        plan: the run.
+        groups: of `whole.due`, by lane.
+
+    Raises:
+        GemstreamError: the output cannot be read or written.
+    """
+    if not plan.attaches or not groups:
+        return {pool: list(some) for pool, some in groups.items()}
+    waiting = names_of(_duplicates(plan)).combine_chunks()
+    asked: set[tuple[str, str | None]] = set()
+    found: dict[str, list[Group]] = {}
+    for pool, group in ((pool, group) for pool, some in groups.items() for group in some):
+        documents = _documents(plan, group)
+        documents = documents.filter(pc.invert(pc.is_in(names_of(documents), waiting)))
+        first = []
+        for digest in documents["document_digest"].to_pylist():
+            first.append(digest is None or (group.fingerprint, digest) not in asked)
+            asked.add((group.fingerprint, digest))
+        if any(first):
+            names = names_of(documents.filter(pa.array(first))).combine_chunks()
+            found.setdefault(pool, []).append(replace(group, names=names))
+        if not all(first):
+            _sink(plan).write_duplicates(documents.filter(pc.invert(pa.array(first))))
+    return found
+
+
+def _documents(plan: Plan, group: Group) -> pa.Table:
+    """DUPLICATES of a group, a row for each document."""
+    schema = with_attributes(DUPLICATES, plan.attributes)
+    tables, storage = [schema.empty_table()], open_storage(plan.output, plan.job.storage)
+    for uri in group.files:
+        rows = read_part(storage, storage.info(uri), schema.names).rows
+        tables.append(rows.filter(pc.is_in(names_of(rows), group.names)).cast(schema))
+    rows = pa.concat_tables(tables)
+    return rows.take(pc.index_in(group.names, names_of(rows).combine_chunks()))
+
+
+def _sink(plan: Plan) -> ParquetSink:
+    return ParquetSink(
+        plan.output, plan.job.storage, plan.data_types, plan.attributes, plan.run_id, plan.metadata
+    )
+
+
+def copy_rows(plan: Plan, task: str | None, info: ObjectInfo, told: Told) -> None:
     """Write the rows of originals in one part file again, for each of their duplicates.
 
     Args:
         plan: the run.
         task: whose records the file holds; None if it holds errors.
         info: of the file.
-        told: the run's duplicates, and the names of their originals.
+        told: of whom.
     """
-    duplicates, originals = told
     schema = with_attributes(ERRORS, plan.attributes)
     if task is not None:
         schema = records_schema(plan.data_types.get(task), plan.attributes)
     rows = read_part(open_storage(info.uri, plan.job.storage), info, schema.names).rows
-    rows = rows.filter(pc.is_in(names_of(rows), originals))
-    if task is not None:
+    rows = rows.filter(pc.is_in(names_of(rows), told.originals))
+    if task is None:
+        # What an earlier run wrote down is no longer so: this one has met the original again.
+        rows = rows.filter(pc.equal(rows["run_id"], plan.run_id))
+    else:
         rows = rows.filter(pc.is_in(rows["fingerprint"], pa.array(plan.fingerprints[task])))
-    copies = attached(rows.cast(schema), duplicates, plan.run_id)
-    if len(copies):
-        sink = ParquetSink(
-            plan.output, plan.job.storage, plan.data_types, plan.attributes, plan.run_id, plan.metadata
-        )
-        sink.write_rows(copies, task)
+    sink = _sink(plan)
+    for copies in attached(rows.cast(schema), told.duplicates, plan.run_id, plan.job.sink.rows):
+        if task is not None:
+            copies = copies.filter(pc.invert(pc.is_in(_answers(copies), told.held[task])))
+        if len(copies):
+            sink.write_rows(copies, task)
 
 
-def attached(rows: pa.Table, duplicates: pa.Table, run_id: str) -> pa.Table:
-    """Rows about originals as rows about their duplicates, for each of them.
+def attached(rows: pa.Table, duplicates: pa.Table, run_id: str, most: int) -> Iterator[pa.Table]:
+    """Rows about originals as rows about their duplicates, for each of them: a page that is there a million
+    times is as many rows, of which few are held at once.
 
     Args:
         rows: records or errors, `document_digest` among them.
         duplicates: DUPLICATES.
         run_id: of the run that attaches them.
+        most: rows of a table.
     """
     import numpy as np
 
@@ -105,17 +180,22 @@ def attached(rows: pa.Table, duplicates: pa.Table, run_id: str) -> pa.Table:
     source = np.repeat(np.arange(len(rows)), counts)
     after = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     target = order[np.repeat(starts, counts) + after]
-    copies, theirs = rows.take(pa.array(source)), duplicates.take(pa.array(target))
+    for start in range(0, len(source), most):
+        copies = rows.take(pa.array(source[start : start + most]))
+        yield _as_theirs(copies, duplicates.take(pa.array(target[start : start + most])), run_id)
+
+
+def _as_theirs(copies: pa.Table, theirs: pa.Table, run_id: str) -> pa.Table:
     columns = {name: theirs[name] for name in OF_ITS_OWN if name in theirs.column_names}
     columns |= {
-        name: pa.nulls(len(copies), rows.schema.field(name).type)
+        name: pa.nulls(len(copies), copies.schema.field(name).type)
         for name in PAID
-        if name in rows.column_names
+        if name in copies.column_names
     }
     columns["run_id"] = pa.repeat(pa.scalar(run_id), len(copies))
-    return pa.table({field.name: columns.get(field.name, copies[field.name]) for field in rows.schema}).cast(
-        rows.schema
-    )
+    return pa.table(
+        {field.name: columns.get(field.name, copies[field.name]) for field in copies.schema}
+    ).cast(copies.schema)
 
 
 def _duplicates(plan: Plan) -> pa.Table:
@@ -124,35 +204,65 @@ def _duplicates(plan: Plan) -> pa.Table:
     folder = f"_runs/{plan.run_id}/duplicates"
     for part in read_parts(plan.output, plan.job.storage, folder, schema.names):
         tables.append(part.rows.cast(schema))
-    return pa.concat_tables(tables).combine_chunks()
+    rows = pa.concat_tables(tables).combine_chunks()
+    # One that waits for answers to two questions about the whole is there twice.
+    names = names_of(rows).combine_chunks()
+    return rows.take(pc.index_in(names.unique(), names))
 
 
-def _originals(plan: Plan, duplicates: pa.Table) -> pa.Array:
-    """Names (`document_id/version`), one for each content: of the document with most answers, or, of those
-    that have none, with most errors."""
+def find_originals(plan: Plan, duplicates: pa.Table) -> Told:
+    """Choose for each content the document whose rows say most: one with all its answers, or else one that
+    this run has met, which has an error for whatever has no answer."""
     digests, own = pc.unique(duplicates["document_digest"]), names_of(duplicates).combine_chunks()
-    score: Counter[tuple[str, str]] = Counter()
-    columns = ["document_id", "version", "document_digest"]
+    answers: Counter[tuple[str, str]] = Counter()
+    owed: dict[tuple[str, str], int] = {}
+    met: set[tuple[str, str]] = set()
+    held: dict[str, pa.Array] = {}
+    columns = ["document_id", "version", "document_digest", "parts_total", "part_kind"]
     for task, asked in plan.fingerprints.items():
-        wanted = [*columns, "fingerprint"]
+        wanted, theirs = [*columns, "part_index", "fingerprint"], [pa.array([], pa.string())]
         for part in read_parts(plan.output, plan.job.storage, f"records/task={task}", wanted):
             rows = part.rows.filter(pc.is_in(part.rows["fingerprint"], pa.array(asked)))
-            score.update(_named(rows, digests, own, 1_000_000))
-    for part in read_parts(plan.output, plan.job.storage, "errors", columns):
-        score.update(_named(part.rows, digests, own, 1))
-    best: dict[str, tuple[int, str]] = {}
-    for (digest, name), count in score.items():
-        best[digest] = max(best.get(digest, (0, "")), (count, name))
-    return pa.array([name for _, name in best.values()], pa.string())
+            rows = rows.filter(pc.is_in(rows["document_digest"], digests))
+            waits = pc.is_in(names_of(rows), own)
+            theirs.append(_answers(rows.filter(waits)).combine_chunks())
+            for row in _counted(rows.filter(pc.invert(waits))):
+                answers[row["digest"], row["name"]] += row["count_all"]
+                owed[row["digest"], row["name"]] = _owed(plan, row["part_kind_min"], row["parts_total_max"])
+        held[task] = pa.concat_arrays(theirs)
+    for part in read_parts(plan.output, plan.job.storage, "errors", [*columns, "run_id"]):
+        rows = part.rows.filter(pc.equal(part.rows["run_id"], plan.run_id))
+        rows = rows.filter(pc.is_in(rows["document_digest"], digests))
+        rows = rows.filter(pc.invert(pc.is_in(names_of(rows), own)))
+        met.update((row["digest"], row["name"]) for row in _counted(rows))
+    best: dict[str, tuple[bool, bool, int, str]] = {}
+    for digest, name in answers.keys() | met:
+        count = answers[digest, name]
+        is_complete = count >= owed.get((digest, name), 1)
+        rank = (is_complete, (digest, name) in met, count, name)
+        best[digest] = max(best.get(digest, rank), rank)
+    return Told(duplicates, pa.array([name for *_, name in best.values()], pa.string()), held)
 
 
-def _named(rows: pa.Table, digests: pa.Array, own: pa.Array, weight: int) -> dict[tuple[str, str], int]:
-    """How often each document with one of these contents is spoken of, but for those that wait."""
-    rows = rows.filter(pc.is_in(rows["document_digest"], digests))
-    named = pa.table({"digest": rows["document_digest"], "name": names_of(rows)})
-    named = named.filter(pc.invert(pc.is_in(named["name"], own)))
-    counted = named.group_by(["digest", "name"]).aggregate([([], "count_all")])
-    return {(row["digest"], row["name"]): weight * row["count_all"] for row in counted.to_pylist()}
+def _owed(plan: Plan, kind: str, parts: int) -> int:
+    """The answers that a document of so many parts owes."""
+    whole = plan.wholes_by_kind.get(kind, ()) if parts > 1 else ()
+    return parts * len(plan.tasks_by_kind.get(kind, ())) + len(whole)
+
+
+def _counted(rows: pa.Table) -> list[dict[str, Any]]:
+    """How often each document is spoken of, by content and name."""
+    named = rows.select(["parts_total", "part_kind"]).append_column("name", names_of(rows))
+    named = named.append_column("digest", rows["document_digest"])
+    sums = [([], "count_all"), ("parts_total", "max"), ("part_kind", "min")]
+    found: list[dict[str, Any]] = named.group_by(["digest", "name"]).aggregate(sums).to_pylist()
+    return found
+
+
+def _answers(rows: pa.Table) -> pa.ChunkedArray:
+    """`document_id/version/` and the part that each row of one task is an answer about."""
+    parts = pc.fill_null(rows["part_index"].cast(pa.string()), "")
+    return pc.binary_join_element_wise(names_of(rows), parts, "/")
 
 
 def _files(plan: Plan, originals: pa.Array) -> Iterator[tuple[str | None, list[ObjectInfo]]]:

@@ -16,29 +16,36 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.holdings import settled_down
 from pipelines.incremental import walk
 from pipelines.ledger import Ledger, read_ledger
+from pipelines.runs import encoded
 from schemas.errors import GemstreamError, JobError, ObjectMissing, SnapshotGone
 from schemas.rows import PartKind, listed_schema
 from workers.originals import Firsts
 from workers.registry import EXPANDERS, resolve
 from workers.sinks.parquet import encode
-from workers.sinks.reading import read_columns
+from workers.sinks.reading import read_parts
 from workers.sniff import HEAD_BYTES, sniff
 from workers.storage.factory import join, open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy.typing as npt
+
     from pipelines.plan import Plan
     from pipelines.sources import Source
 
 _PASSING = ("kept", "address")
 """Columns of a list that are of no use once the run has ended; an address may be what a job hides."""
+
+DIGESTED = ("document_id", "version", "document_digest")
 
 ROUTERS = 16
 """Threads that read heads of objects when there is more than one lane: a head is one small GET."""
@@ -147,12 +154,21 @@ class Feed:
         asked again, and with them the first of each content that is met."""
         plan = self._plan
         if plan.attaches and not plan.selection.force:
-            columns = ["document_id", "version", "document_digest"]
-            for rows in read_columns(plan.output, plan.job.storage, "documents", columns):
-                known = pc.and_(ledger.is_complete(rows), pc.is_valid(rows["document_digest"]))
-                rows = rows.filter(known)
-                self._firsts.seed(rows["document_digest"], rows["document_id"])
+            told = np.zeros(len(ledger.complete), bool)
+            for folder in ("documents", *_a_task_of_each_kind(plan)):
+                if folder != "documents" and told.all():
+                    break  # but for what a run answered that was ended before it wrote documents' rows
+                settled_down()(self._seed_from, folder, ledger, told)
         self._seeded.set()
+
+    def _seed_from(self, folder: str, ledger: Ledger, told: npt.NDArray[np.bool_]) -> None:
+        """`told` becomes true of each of the ledger's complete documents that is met."""
+        plan = self._plan
+        for part in read_parts(plan.output, plan.job.storage, folder, DIGESTED, _each_once, DIGESTED):
+            places = ledger.places(part.rows)
+            told[places.drop_null().to_numpy()] = True
+            rows = part.rows.filter(pc.and_(pc.is_valid(places), pc.is_valid(part.rows["document_digest"])))
+            self._firsts.seed(rows["document_digest"], rows["document_id"])
 
     def _routed(self, documents: pa.Table, ledger: Ledger, routers: ThreadPoolExecutor) -> pa.Table:
         """Mark what is owed and what is not, and name the lane of the rest."""
@@ -204,6 +220,15 @@ class Feed:
             self._documents += len(documents)
             self._skipped += documents["lane"].null_count
             self._news.notify_all()
+
+
+def _a_task_of_each_kind(plan: Plan) -> list[str]:
+    """Folders of records that between them speak of all documents with answers."""
+    return sorted({f"records/task={names[0]}" for names in plan.tasks_by_kind.values() if names})
+
+
+def _each_once(rows: pa.Table) -> pa.Table:
+    return encoded(rows).group_by(list(DIGESTED), use_threads=False).aggregate([])
 
 
 def places_of(documents: pa.Table) -> pa.ChunkedArray:

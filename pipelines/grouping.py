@@ -29,7 +29,14 @@ def duplicates(
 
     from pydantic import ValidationError
 
-    from pipelines.near import FILE, find_near, groups_in, refuse_without_libraries, write_near
+    from pipelines.near import (
+        FILE,
+        find_near,
+        groups_in,
+        refuse_no_output,
+        refuse_without_libraries,
+        write_near,
+    )
     from schemas.duplicates import DuplicateOptions
     from schemas.errors import JobError
     from workers.storage.factory import join, normalise
@@ -41,6 +48,7 @@ def duplicates(
     except ValidationError as error:
         raise JobError(f"--text {text}: {error.errors()[0]['msg']}", key="duplicates.text") from error
     refuse_without_libraries(options)
+    refuse_no_output(output, storage_of(setting))
     found = find_near(output, storage_of(setting), options)
     write_near(output, storage_of(setting), found)
     if as_json:

@@ -20,6 +20,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from pipelines.runs import encoded, joined, names_of, runs_of
 from schemas.errors import ObjectChanged, ObjectMissing
 from schemas.shard import Shard
+from workers.sinks.parquet import FILTERED_FOLDER
 from workers.sinks.reading import read_parts
 
 if TYPE_CHECKING:
@@ -224,6 +225,8 @@ def _filtered(plan: Plan) -> pa.Array:
     names = [
         names_of(_of_shard(part.rows, plan.selection.shard)).combine_chunks()
         for part in read_parts(plan.output, plan.job.storage, "_runs", columns)
+        # Beside them lie those that waited for the answers of another, and were asked about through it.
+        if part.info.uri.split("/")[-2] == FILTERED_FOLDER
     ]
     return pa.concat_arrays([*names, pa.array([], pa.string())]).unique()
 

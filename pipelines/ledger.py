@@ -39,7 +39,7 @@ class Ledger:
         stale: answers are there that were asked otherwise; `stale_why` says what is other.
         failed: an error of one of the selection's categories is there.
         broader: begun, and asked something that no part of it has been asked before.
-        filtered: met before, and nothing was asked about it.
+        filtered: met before, and nothing was asked about it then; something may have been since.
         faulty: an error is there.
     """
 
@@ -63,9 +63,10 @@ class Ledger:
             _in_any_version(documents, known)
             for known in (self.complete, self.begun, self.stale, self.faulty)
         ]
+        since = reduce(pc.or_, (_among(names, known) for known in (self.begun, self.stale, self.faulty)))
         cases = [
             (_among(names, self.complete), Reason.FORCED if self.selection.force else Reason.DONE),
-            (_among(names, self.filtered), Reason.FILTERED),
+            (pc.and_not(_among(names, self.filtered), since), Reason.FILTERED),
             (pc.invert(reduce(pc.or_, there)), Reason.NEW),
             (pc.is_valid(stale), pc.take(self.stale_why, stale)),
             (_among(names, self.failed), Reason.FAILED),
@@ -80,9 +81,9 @@ class Ledger:
         found = pc.case_when(conditions, *values, pa.scalar(Reason.VERSION.value))
         return _whole(found) if len(documents) else NONE
 
-    def is_complete(self, documents: pa.Table) -> pa.Array:
-        """True where the output holds every answer."""
-        return _among(names_of(documents), self.complete)
+    def places(self, documents: pa.Table) -> pa.Array:
+        """Where each document is in `complete`; null where the output does not hold every answer."""
+        return _places(names_of(documents), self.complete)
 
     @property
     def is_empty(self) -> bool:

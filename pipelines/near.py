@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.holdings import settled_down
 from pipelines.runs import names_of
+from schemas.errors import JobError, ObjectMissing
 from schemas.ids import digest
 from schemas.rows import IDENTITY
 from workers.extras import needs
@@ -49,6 +51,17 @@ def refuse_without_libraries(options: DuplicateOptions) -> None:
             import datasketch  # noqa: F401
 
 
+def refuse_no_output(output: str, storage: StorageOptions) -> None:
+    """Raise JobError where no run of Gemstream has written: nothing is put among what is somebody else's."""
+    runs = join(normalise(output), "_runs", "")
+    try:
+        found = next(iter(open_storage(runs, storage).list(runs)), None)
+    except ObjectMissing:
+        found = None
+    if found is None:
+        raise JobError(f"{normalise(output)} holds no run of Gemstream: nothing to group", key="output")
+
+
 def group_near(output: str, storage: StorageOptions, options: DuplicateOptions) -> int:
     """What a job asks for, over all that its output holds; nothing if it asks for none.
 
@@ -72,10 +85,10 @@ def find_near(output: str, storage: StorageOptions, options: DuplicateOptions) -
     """
     tables = [NEAR.empty_table()]
     if options.images is not None:
-        rows = _pictures(output, storage)
+        rows = settled_down()(_pictures, output, storage)
         tables.append(_members("image", rows, near_pictures(rows["picture_hash"].to_numpy(), options.images)))
     if options.text is not None:
-        rows = _texts(output, storage)
+        rows = settled_down()(_texts, output, storage)
         signatures = pc.list_flatten(rows["signature"]).to_numpy().reshape(-1, PERMUTATIONS)
         tables.append(_members("text", rows, near_texts(signatures, options.text)))
     order = [(name, "ascending") for name in ("kind", "group_id", "uri", "part_index")]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import yaml
 from rich.console import Console
 
-from pipelines.attach import attach
+from pipelines.attach import attach, one_of_each
 from pipelines.beforehand import refuse_beforehand
 from pipelines.choice import memory_of_cluster, settle_models
 from pipelines.cluster import cluster, here, refuse_port, unwrapped
@@ -169,7 +169,7 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
         stream.run(build(plan, feed, *handles, sizing))
         ray.get(feed.check.remote())
         listed = read_list(plan, ["document_id", "version", "uri", "skipped"])
-        groups = due(plan, listed) if stream.stopped is None else {}
+        groups = one_of_each(plan, due(plan, listed)) if stream.stopped is None else {}
         if groups:
             stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
         duplicates = attach(plan)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from schemas.errors import JobError
 from schemas.rows import Status
 from workers.condense import summed
 from workers.extras import needs
@@ -63,7 +63,7 @@ class Discretion:
         said = encoded.dictionary.to_pylist()
         if self._hides_names:
             said = [technical(text) for text in said]
-        said = [self._redactor.text(text, Counter()) for text in said]
+        said = [self._redactor.facts(text) for text in said]
         return pa.chunked_array([pa.array(said, texts.type).take(encoded.indices)])
 
     def _discreet(self, outcome: Outcome, found: Named) -> Outcome:
@@ -77,10 +77,11 @@ class Discretion:
 
 
 def refuse_missing(options: PrivacyOptions) -> None:
-    """Look for the libraries without loading them: engines would miss them only once they are up.
+    """Look for the libraries without loading them: engines would miss them only once they are up. And whether
+    there are such countries: of others no number would be found, and nobody told.
 
     Raises:
-        JobError: one that the job needs is not installed.
+        JobError: one that the job needs is not installed, or a region is none.
     """
     by_pattern = set(options.kinds) - {NAME}
     wanted = ("presidio_analyzer",) * bool(by_pattern) + ("lingua",) * options.language
@@ -88,3 +89,14 @@ def refuse_missing(options: PrivacyOptions) -> None:
         for name in wanted:
             if find_spec(name) is None:
                 raise ImportError(name=name)
+        if by_pattern & {"phone", "national_id"}:
+            from phonenumbers import SUPPORTED_REGIONS
+
+            for region in options.regions:
+                if region not in SUPPORTED_REGIONS:
+                    meant = {"UK": "GB", "EL": "GR"}.get(region.upper(), region.upper())
+                    hint = f"did you mean {meant!r}?" if meant in SUPPORTED_REGIONS else "as in US, GB, DE"
+                    raise JobError(
+                        f"privacy.regions: {region!r} is no country's two letters ({hint})",
+                        key="privacy.regions",
+                    )

@@ -171,11 +171,11 @@ class Fetcher:
         return Fetched(document, sniffed, folder, digest=state.hexdigest(), duplicate=duplicate)
 
     def _is_duplicate(self, document: Document, digest: str) -> bool:
-        """Whether another document with the same bytes is asked about, or was. One that has some answers is
-        asked for the rest, and counts as the original of those that come after it."""
+        """Whether another document with the same bytes is asked about, or was: one that has some answers is
+        given the others."""
         if self._originals is None:
             return False
-        return not self._originals.is_original(digest, document.document_id) and not document.kept
+        return not self._originals.is_original(digest, document.document_id)
 
     def _pieces(self, document: Document) -> Iterator[bytes]:
         storage = open_storage(document.place, self._storage)

@@ -17,7 +17,7 @@ from schemas.ids import canonical
 from schemas.rows import PartKind, Status
 from workers.condense import packed
 from workers.prompt import Part
-from workers.redact import as_json, looked_through
+from workers.redact import as_json, looked_through, without_halves
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -99,7 +99,7 @@ def strings(outcome: Outcome) -> list[str]:
     looked_through(outcome, note, note)
     if as_json(text := outcome.get("text") or "") is not None:
         del texts[text]
-    return list(texts)
+    return [without_halves(text) for text in texts]
 
 
 def technical(metadata: str | None) -> str | None:

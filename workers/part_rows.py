@@ -63,7 +63,7 @@ def base_of(fetched: Fetched) -> Row:
 
 def unnamed(row: Row, document: Document) -> Row:
     """A row whose message does not name a document that goes by another name: neither its address, nor how
-    that is written in a request or between quotes, nor its file's name."""
+    that is written in a request or quoted, nor its file's name."""
     error = row.get("error")
     if not document.hidden or not error or not error["message"]:
         return row
@@ -72,7 +72,7 @@ def unnamed(row: Row, document: Document) -> Row:
         return row | {"error": error | {"message": message}}
     path = document.place.split("://", 1)[-1]
     spelled = {document.place, path, path.partition("/")[2], path.rpartition("/")[2]}
-    spelled |= {quote(name) for name in spelled} | {repr(name)[1:-1] for name in spelled}
+    spelled |= {other for name in spelled for other in (quote(name), repr(name)[1:-1])}
     names = "|".join(re.escape(name) for name in sorted(spelled - {""}, key=len, reverse=True))
     message = re.sub(rf"(?<!\w)({names})(?!\w)", document.uri, error["message"])
     return row | {"error": error | {"message": message}}

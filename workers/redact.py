@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from schemas.ids import canonical
 from schemas.privacy import NATIONAL
 from schemas.rows import data_column
 from workers.extras import needs
@@ -38,12 +40,25 @@ GENERIC = {
     "iban": "IbanRecognizer",
     "ip_address": "IpRecognizer",
     "mac_address": "MacAddressRecognizer",
-    "url": "UrlRecognizer",
 }
 DATA = data_column("")
 NAME, UNSURE = "name", 0.0
 """What the model took for somebody's name, which may be part of an address that a pattern knows better."""
 Span = tuple[int, int, float, str]
+PLAIN = {
+    **dict.fromkeys((0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " "),
+    **dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-"),
+}
+"""Spaces that do not break and dashes of many lengths, as texts are set with them and patterns are not."""
+ESCAPE = re.compile(r"\\(?:[abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4})")
+"""As an error quotes a line's end: after its `n` a number would be none."""
+LEADERS = re.compile(r"\.{8,}")
+"""As in a table of contents, or where a model repeats itself. To look for a host's name in 8,000 of them took
+10 s, and after 60 presidio gives up on the text: what came behind them stayed."""
+FEWEST = 4
+"""Characters of a value that say something of it."""
+DEEPEST = 100
+"""Lists within lists that are looked through one by one."""
 
 
 class Redactor:
@@ -58,14 +73,23 @@ class Redactor:
         self._regions = options.regions
         self._recognizers: list[tuple[str, Any]] | None = None
 
-    def text(self, text: str, counts: Counter[str], names: Finder | None = None) -> str:
-        """The text without them, and without these names; `counts` goes up by what was taken out."""
+    def text(
+        self,
+        text: str,
+        counts: Counter[str],
+        names: Finder | None = None,
+        taken: dict[str, str] | None = None,
+    ) -> str:
+        """The text without them, and without these names; `counts` goes up by what was taken out, and `taken`
+        has it, with its kind."""
         if not text:
             return text
         pieces, at = [], 0
         for start, end, _, kind in merged([*self._found(text), *_named(text, names)]):
             pieces += [text[at:start], f"[{kind}]"]
             counts[kind] += 1
+            if taken is not None:
+                taken[text[start:end]] = kind
             at = end
         return "".join([*pieces, text[at:]])
 
@@ -73,12 +97,25 @@ class Redactor:
         """All that an outcome's columns say, and `redactions` besides, if there were any."""
         said: Counter[str] = Counter()
         typed: Counter[str] = Counter()
+        taken: dict[str, str] = {}
         clean = looked_through(
-            outcome, lambda text: self.text(text, said, names), lambda text: self.text(text, typed, names)
+            outcome,
+            lambda text: self.text(text, said, names, taken),
+            lambda text: self.text(text, typed, names),
         )
+        if taken and clean.get("error"):
+            error = clean["error"]
+            clean["error"] = error | {"message": _without_beginnings(error["message"], taken)}
         # A typed answer is there twice, as text and as data; so is what an error quotes.
         counts = said | typed
         return clean | ({"redactions": dict(counts)} if counts else {})
+
+    def facts(self, text: str | None) -> str | None:
+        """A JSON object as `canonical` spells it, without them: JSON still."""
+        value = as_json(text or "")
+        if text is None or value is None:
+            return text and self.text(text, Counter())
+        return canonical(_each(value, lambda each: self.text(each, Counter())))
 
     def _found(self, text: str) -> Iterator[Span]:
         if not self._kinds:
@@ -86,10 +123,21 @@ class Redactor:
         if self._recognizers is None:
             with needs("privacy"):
                 self._recognizers = list(_recognizers(self._kinds, self._regions))
-        for kind, recognizer in self._recognizers:
-            for found in recognizer.analyze(text, recognizer.supported_entities, None):
-                if found.score >= SURE:
-                    yield found.start, found.end, found.score, kind
+        for reading in _readings(text):
+            for kind, recognizer in self._recognizers:
+                for found in recognizer.analyze(reading, recognizer.supported_entities, None):
+                    if found.score >= SURE:
+                        yield found.start, found.end, found.score, kind
+
+
+def _without_beginnings(message: str, taken: dict[str, str]) -> str:
+    """An error's message quotes so many characters of an answer: what they end in may begin a value."""
+    for end in (*(found.start() for found in re.finditer("['\"]", message)), len(message)):
+        for value, kind in taken.items():
+            for length in range(len(value) - 1, FEWEST - 1, -1):
+                if message.endswith(value[:length], 0, end):
+                    return f"{message[: end - length]}[{kind}]{message[end:]}"
+    return message
 
 
 def looked_through(
@@ -117,17 +165,34 @@ def _spelled_out(text: str, clean: Callable[[str], str]) -> str:
     """JSON, looked through by what its strings mean: they can be spelled so that nothing is found in them."""
     value = as_json(text)
     other = _each(value, clean, keys=clean)
-    return text if other == value else json.dumps(other, ensure_ascii=False)
+    if other == value:
+        return text
+    made = json.dumps(other, ensure_ascii=False)
+    # Half of a character can be spelled in JSON, and written nowhere.
+    return json.dumps(other) if without_halves(made) != made else made
+
+
+def without_halves(text: str) -> str:
+    """A text without halves of characters, `?` in their place: JSON can spell them, UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def as_json(text: str) -> Any:
-    """The object or list that a text spells; None if it does not."""
+    """The object or list that a text spells; None if it does not, or none that can be looked through."""
     if text[:1] not in ("{", "["):
         return None
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
+    return value if _is_shallow(value, DEEPEST) else None
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
 
 
 def _each(value: Any, clean: Callable[[str], str], keys: Callable[[str], str] = str) -> Any:
@@ -135,10 +200,29 @@ def _each(value: Any, clean: Callable[[str], str], keys: Callable[[str], str] = 
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):
-        return {keys(name): _each(inner, clean, keys) for name, inner in value.items()}
+        made: dict[str, Any] = {}
+        for name, inner in value.items():
+            key = shown = keys(name)
+            while key in made:  # two addresses are one word now, and both of them have a value
+                key = f"{shown} {len(made) + 1}"
+            made[key] = _each(inner, clean, keys)
+        return made
     if isinstance(value, list | tuple):
         return type(value)(_each(inner, clean, keys) for inner in value)
     return value
+
+
+def _readings(text: str) -> Iterator[str]:
+    """The text as patterns are to read it, each as long as it is."""
+    plain = text.translate(PLAIN)
+    yield plain
+    read = ESCAPE.sub(_blank, plain)
+    if read != plain:
+        yield read
+
+
+def _blank(found: re.Match[str]) -> str:
+    return " " * len(found[0])
 
 
 def _named(text: str, names: Finder | None) -> Iterator[Span]:
@@ -166,6 +250,8 @@ def _recognizers(kinds: tuple[str, ...], regions: tuple[str, ...]) -> Iterator[t
     for kind in kinds:
         if kind == "email":
             yield kind, _email()
+        elif kind == "url":
+            yield kind, _url()
         elif kind == "phone":
             yield kind, known.PhoneRecognizer(supported_regions=regions, leniency=STRICT_GROUPING)
             yield kind, known.PhoneRecognizer(supported_regions=(ANY_REGION,), leniency=VALID)
@@ -188,3 +274,16 @@ def _email() -> Any:
             """Neither more nor less sure."""
 
     return Email()
+
+
+def _url() -> Any:
+    from presidio_analyzer.predefined_recognizers import UrlRecognizer
+
+    class Url(UrlRecognizer):
+        """Passes over rows of dots."""
+
+        def analyze(self, text: str, *more: Any, **options: Any) -> Any:
+            """See `PatternRecognizer.analyze`."""
+            return super().analyze(LEADERS.sub(_blank, text), *more, **options)
+
+    return Url()

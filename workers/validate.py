@@ -98,11 +98,14 @@ def _parsed(task: Task, text: str) -> tuple[Any, dict[str, str]]:
     """The JSON of an answer, with null for what does not hold; and why, by JSON pointer."""
     try:
         value = json.loads(text, parse_constant=_no_constant)
+        # Held against the bounded schema: the very one the decoder was given.
+        faults = list(_checker(canonical(task.json_schema() or {}))(value))
     except ValueError as error:
         raise UnparsableAnswer(f"no JSON: {error}", text=text) from error
+    except RecursionError as error:
+        raise UnparsableAnswer("lists within lists without end", text=text) from error
     found: dict[str, str] = {}
-    # Held against the bounded schema: the very one the decoder was given.
-    for fault in list(_checker(canonical(task.json_schema() or {}))(value)):
+    for fault in faults:
         where = list(fault.absolute_path)
         inner: list[Any] = _inner(fault)
         if not inner and not where:

@@ -113,6 +113,12 @@ def test_same_content_is_asked_about_once(run_job: RunJob, place: Place) -> None
     assert (later.counts.ok, later.duplicates, later.tasks) == (1, 2, {})
     assert names(job, "records/task=caption")["i.png"] == 1
 
+    more = run_job(place.job(tasks=["caption", "ocr"]))
+    paid = [row["prompt_tokens"] for row in read(job, "records/task=ocr", "prompt_tokens")]
+    assert len(paid) - paid.count(None) == 5, "copies have answers to something, and are given these"
+    assert (more.counts.ok, more.counts.failed, more.unsettled) == (7, 2, ())
+    assert names(job, "records/task=ocr") == names(job, "records/task=caption")
+
 
 @pytest.mark.thorough
 def test_a_job_may_have_each_asked_about(run_job: RunJob, place: Place) -> None:
@@ -163,7 +169,9 @@ def test_copies_say_of_themselves_what_is_theirs() -> None:
         ],
         DUPLICATES,
     )
-    copies = attached(rows, duplicates, "run")
+    tables = list(attached(rows, duplicates, "run", 2))
+    assert [len(table) for table in tables] == [2, 1]
+    copies = pa.concat_tables(tables)
     assert copies.schema == schema
     told = {
         (row["uri"], row["version"], row["text"], row["run_id"], row["seconds"]) for row in copies.to_pylist()

@@ -114,6 +114,11 @@ def test_only_what_is_taken_out_makes_another_answer(hiding: Callable[..., JobSp
         ("file://C:\\in\\Anna's.pdf", r""" "file://C:\\in\\Anna's.pdf" is not absolute""", ' "{}" is not'),
         ("s3:///Anna\t'\"", repr("s3:///Anna\t'\"") + " names no bucket", "'{}' names no"),
         (
+            "file:///in/Anna\0's.pdf",
+            repr("file:///in/Anna\0's.pdf") + " is no name a file can have",
+            '"{}" is no name',
+        ),
+        (
             "row://refused?why=row+3%3A+Anna",
             "row 3 of t: another row has its key, name=Anna",
             "a row that is no",

@@ -228,6 +228,7 @@ def test_all_of_a_name_goes_and_nothing_else(names: list[str], spaces: str, word
     ("name", "text", "clean"),
     [
         ("Zo\u00eb Moss", "by Zoe\u0308  MOSS.", "by [name]."),
+        ("Zoe\u0308 Mu\u0308ller", "Zo\u00eb M\u00fcller", "[name]"),
         ("Griffith", "Gri\ufb03th's", "[name]'s"),
         ("O'Neill-Ray", "O\u2019Neill\u2011Ray", "[name]"),
         ("Jo Blyth", "Jo\u00a0Bl\u00ady\u200bth, Jo Blythe", "[name], Jo Blythe"),

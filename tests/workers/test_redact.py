@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections import Counter
 
@@ -12,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import JobError
+from schemas.ids import canonical
 from schemas.privacy import ALL, PrivacyOptions
 from schemas.rows import Status
-from workers.discretion import Discretion
+from workers.discretion import Discretion, refuse_missing
+from workers.names import strings
 from workers.redact import Redactor, merged
 
 REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "PL", "SE")
@@ -128,3 +131,71 @@ def test_kinds_are_known() -> None:
     assert PrivacyOptions(redact=("all",)).kinds == ALL
     with pytest.raises(JobError, match="did you mean 'email'"):
         PrivacyOptions(redact=("emails",))
+
+
+@pytest.mark.parametrize("space", ["\u00a0", "\u202f", "\u2009"])
+def test_spaces_that_do_not_break_hide_nothing(redactor: Redactor, space: str) -> None:
+    for kind, value in (("credit_card", "4111 1111 1111 1111"), ("iban", "DE89 3704 0044 0532 0130 00")):
+        assert redactor.text(f"by {value.replace(' ', space)}.", Counter()) == f"by [{kind}]."
+    assert redactor.text("4111\u20131111\u20131111\u20131111", Counter()) == "[credit_card]"
+
+
+def test_what_an_error_quotes_hides_nothing(redactor: Redactor) -> None:
+    for value in ("4111 1111 1111 1111", "192.168.10.7", "030 1234567", "856-45-6789"):
+        quoted = repr(f"paid\n{value}")
+        error = {"message": f"{quoted} is none of a, b"}
+        clean = redactor.outcome({"status": Status.ERROR, "error": error})
+        assert value not in clean["error"]["message"] and clean["error"]["message"].endswith(
+            "is none of a, b"
+        )
+
+
+def test_what_a_document_says_of_itself_is_json_before_and_after() -> None:
+    discretion = Discretion(PrivacyOptions(redact=("all",), regions=REGIONS))
+    said = {"author": "Jo\njo@example.org", "title": "Paid\n4111 1111 1111 1111", "pages": 3}
+    [clean] = discretion.column(pa.chunked_array([[canonical(said)]])).to_pylist()
+    assert json.loads(clean) == {"author": "Jo\n[email]", "title": "Paid\n[credit_card]", "pages": 3}
+
+
+def test_odd_json_ends_no_run(redactor: Redactor) -> None:
+    deep = '["jo@example.org"]'
+    for _ in range(600):
+        deep = f"[{deep}]"
+    clean = redactor.outcome({"status": Status.RECORD, "text": deep})
+    assert clean["text"] == deep.replace("jo@example.org", "[email]")
+    assert strings({"text": deep}) == [deep]
+    half = redactor.outcome({"status": Status.RECORD, "text": r'{"a": "\ud83d", "b": "jo@example.org"}'})
+    assert pa.array([half["text"]]).to_pylist() == [r'{"a": "\ud83d", "b": "[email]"}']
+    for text in strings({"text": r'{"a": "\ud83d"}'}):
+        text.encode()
+
+
+def test_of_two_addresses_that_are_keys_both_keep_their_values(redactor: Redactor) -> None:
+    clean = redactor.outcome({"status": Status.RECORD, "text": '{"a@example.org": 1, "b@example.org": 2}'})
+    assert list(json.loads(clean["text"]).values()) == [1, 2] and "example" not in clean["text"]
+
+
+def test_rows_of_dots_hold_nothing_up_and_hide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from presidio_analyzer import pattern_recognizer
+
+    monkeypatch.setattr(pattern_recognizer, "REGEX_TIMEOUT_SECONDS", 2)
+    urls = Redactor(PrivacyOptions(redact=("url",)))
+    text = f"{'.' * 8_000} https://example.org/a...b/c and example.com."
+    assert urls.text(text, Counter()) == f"{'.' * 8_000} [url] and [url]."
+
+
+@pytest.mark.parametrize("value", ["jo.blyth@example.org", "4111 1111 1111 1111"])
+def test_what_an_error_quotes_half_of_goes_as_well(redactor: Redactor, value: str) -> None:
+    for kept in range(5, len(value)):
+        text = f"{'x' * (199 - kept)} {value} and more"
+        for message in (f"{text[:200]!r} is none of a, b", f"/total: no number is {text[:200]}"):
+            error = {"message": message}
+            clean = redactor.outcome({"status": Status.ERROR, "text": text, "error": error})
+            assert value[:5] not in clean["error"]["message"]
+
+
+@pytest.mark.parametrize(("region", "hint"), [("UK", "GB"), ("gb", "GB"), ("Europe", "as in US")])
+def test_a_region_that_is_none_is_refused(region: str, hint: str) -> None:
+    refuse_missing(PrivacyOptions(redact=("all",)))
+    with pytest.raises(JobError, match=hint):
+        refuse_missing(PrivacyOptions(redact=("phone",), regions=("DE", region)))

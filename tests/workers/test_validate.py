@@ -167,3 +167,11 @@ def test_a_policy_is_broken_from_its_threshold_on() -> None:
         "probability": None,
         "policy": "violence",
     }
+
+
+@pytest.mark.parametrize("levels", [100, 300, 480, 600, 900, 1_200, 100_000])
+def test_lists_within_lists_are_one_bad_answer(levels: int) -> None:
+    nested = "[" * levels + "]" * levels
+    for text in ("[" * levels, nested, f'{{"kind":"invoice","total":{nested}}}'):
+        with pytest.raises(AnswerError):
+            validate(TOTALS, said(text), Shown.IMAGE)

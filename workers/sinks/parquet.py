@@ -36,6 +36,8 @@ GROUP_BYTES = 64 * 1024 * 1024
 RECORD_KEY = ("document_id", "version", "part_index", "task", "fingerprint")
 ERROR_KEY = ("document_id", "version", "part_index", "task", "stage", "category", "run_id")
 FILTERED_KEY = ("document_id", "version")
+FILTERED_FOLDER = "filtered"
+"""Below the folder of the run that had nothing to ask about them."""
 
 FILTERED = pa.schema(
     [
@@ -107,13 +109,11 @@ class ParquetSink:
             receipts.append(self._publish(rows, ERROR_KEY, "errors", ReceiptKind.ERRORS))
         duplicate = _with_status(outcomes, Status.DUPLICATE)
         if duplicate.num_rows:
-            rows = _conform(duplicate, with_attributes(DUPLICATES, self.attributes))
-            folder = f"_runs/{self.run_id}/duplicates"
-            receipts.append(self._publish(rows, FILTERED_KEY, folder, ReceiptKind.DUPLICATES))
+            receipts.append(self.write_duplicates(duplicate))
         filtered = _with_status(outcomes, Status.FILTERED)
         if filtered.num_rows:
             rows = _conform(_reasons(filtered), FILTERED)
-            folder = f"_runs/{self.run_id}/filtered"
+            folder = f"_runs/{self.run_id}/{FILTERED_FOLDER}"
             receipts.append(self._publish(rows, FILTERED_KEY, folder, ReceiptKind.FILTERED))
         return receipts
 
@@ -123,6 +123,11 @@ class ParquetSink:
             return self._publish(rows, ERROR_KEY, "errors", ReceiptKind.ERRORS)
         rows = rows.append_column("task", pa.repeat(pa.scalar(task), len(rows)))
         return self._publish(rows, RECORD_KEY, f"records/task={task}", ReceiptKind.RECORDS, task)
+
+    def write_duplicates(self, rows: pa.Table) -> Receipt:
+        """One file of documents that wait, whatever other columns there are."""
+        rows = _conform(rows, with_attributes(DUPLICATES, self.attributes))
+        return self._publish(rows, FILTERED_KEY, f"_runs/{self.run_id}/duplicates", ReceiptKind.DUPLICATES)
 
     def _records(self, answered: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         for task in pc.unique(answered["task"]).to_pylist():
