@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 FRACTIONS = ((r"(\.[0-9]*[1-9])0+(Z?)$", r"\1\2"), (r"\.0+(Z?)$", r"\1"))
 """Zeros at the end of a second's fraction: they tell the unit of the column, not the time."""
 
+BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+
 
 def spelled(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Each value as a string; bytes in hexadecimal, times in UTC where they have a zone."""
+    """Each value as a string; bytes (and UUIDs) in hexadecimal, times in UTC where they have a zone."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.cast(column.type.storage_type)
     kind = column.type
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    if any(is_bytes(kind) for is_bytes in BYTES):
         hexadecimal = [None if value is None else value.hex() for value in column.to_pylist()]
         return pa.chunked_array([pa.array(hexadecimal, pa.string())])
     if not pa.types.is_timestamp(kind):
