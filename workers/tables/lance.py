@@ -28,6 +28,7 @@ from workers.tables.lance_files import (
     names_of,
     opened,
     options_of,
+    ours_of,
     path_of,
     plain,
     refuse_unwritten,
@@ -123,20 +124,23 @@ class LanceTable:
                 if version in (None, str(newest.version))
                 else opened(self.place, self.storage, version)
             )
-            properties = {str(name): str(value) for name, value in newest.config().items()}
+            properties = ours_of(newest.schema) | {
+                str(name): str(value) for name, value in newest.config().items()
+            }
             return LanceSnapshot(
                 self.place, self.storage, str(known.version), plain(known.schema), properties
             )
 
     def create(self, schema: pa.Schema, properties: Mapping[str, str]) -> LanceSnapshot:
-        """Its properties are a version of their own, so they come second."""
+        """Its properties are a version of their own, so they come second; whoever is killed in between has
+        said with the columns already whose it is."""
         with needs("lance"):
             import lance
         if self._newest() is None:
             with errors_as_ours(self.place):
                 try:
                     lance.write_dataset(
-                        schema.empty_table(),
+                        schema.with_metadata(dict(properties)).empty_table(),
                         path_of(self.place.uri),
                         mode="create",
                         data_storage_version=FORMAT,

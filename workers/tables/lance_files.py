@@ -134,6 +134,12 @@ def plain(schema: pa.Schema) -> pa.Schema:
     return pa.schema([pa.field(each.name, _plain(each), each.nullable) for each in schema])
 
 
+def ours_of(schema: pa.Schema) -> dict[str, str]:
+    """The properties that a table was made with, as its columns say them."""
+    told = schema.metadata or {}
+    return {name.decode(): value.decode() for name, value in told.items() if name.startswith(b"gemstream.")}
+
+
 def _plain(field: pa.Field) -> pa.DataType:
     if _is_blob(field):
         return pa.large_binary()

@@ -22,7 +22,7 @@ from tests.chaos.proxy import Fate, proxied
 from tests.workers.tables.lakes import SCHEMA, Lake, lake_of, some
 from tests.workers.tables.test_laws import ODD, ODD_ROWS, made
 from workers.storage.factory import normalise, open_storage
-from workers.tables import KEY, RUN
+from workers.tables import KEY, OUTPUT, RUN
 from workers.tables.access import object_store_options
 
 
@@ -65,6 +65,27 @@ def test_their_own_readers_see_every_value(lake: Lake) -> None:
     seen = duckdb.sql("SELECT key, turn, price, deep FROM rows ORDER BY key").fetchall()
     assert seen == [(row["key"], row["turn"], row["price"], row["deep"]) for row in ODD_ROWS]
     theirs(lake).validate()
+
+
+def test_one_that_was_killed_while_it_was_made_says_whose_it_is(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def dies(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(lance.LanceDataset, "update_config", dies)
+        lake.table.create(SCHEMA, {OUTPUT: "s3://lake/out"})
+
+    assert lake.newest.properties[OUTPUT] == "s3://lake/out"
+    lake.table.evolve(SCHEMA.append(pa.field("more", pa.int64())))
+    assert lake.commit([lake.stage(some(1))])
+    assert lake.commit([lake.stage(some(2))], lake.newest.files())
+    assert lake.keys() == [2]
+    assert lake.newest.properties[OUTPUT] == "s3://lake/out"
 
 
 def test_a_version_says_which_run_and_commit_it_was(lake: Lake) -> None:
