@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from schemas.storage import StorageOptions
     from schemas.tables import Place
 
+TRIES = 10
+"""Of adding columns against others who change the table: one of them gets through each time."""
+
 NOT_READ = {
     "deletionVectors": "rows deleted without their file being written anew; run REORG TABLE … APPLY (PURGE)",
     "columnMapping": "columns of other names than the table's; write it without delta.columnMapping.mode",
@@ -131,13 +134,20 @@ class DeltaTable:
         """New columns are an entry of the log of their own, which changes no row."""
         with needs("delta"):
             import deltalake
-        table = _open(self.place, self.storage)
-        there = _plain(table)
-        wanted = evolved(there, writable(schema), self.place.uri)
-        if wanted == there:
-            return
-        with _errors_as_ours(self.place):
-            deltalake.write_deltalake(table, wanted.empty_table(), mode="append", schema_mode="merge")
+            from deltalake.exceptions import CommitFailedError
+        for _ in range(TRIES):
+            table = _open(self.place, self.storage)
+            there = _plain(table)
+            wanted = evolved(there, writable(schema), self.place.uri)
+            if wanted == there:
+                return
+            try:
+                with _errors_as_ours(self.place):
+                    deltalake.write_deltalake(table, wanted.empty_table(), mode="append", schema_mode="merge")
+                return
+            except CommitFailedError:
+                continue  # somebody else's columns, or the same, came first: the table tells
+        raise StorageUnavailable(f"{self.place.uri}: others change the table all the time")
 
     def stage(self, rows: pa.Table, run_id: str, name: str) -> Staged:
         """A file beside those of the log; of a table with partitions, one for each that the rows are of."""
