@@ -26,6 +26,8 @@ def spelled(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if any(is_bytes(kind) for is_bytes in BYTES):
         hexadecimal = [None if value is None else value.hex() for value in column.to_pylist()]
         return pa.chunked_array([pa.array(hexadecimal, pa.string())])
+    if pa.types.is_float16(kind):  # which some formats write as one of 32 bits
+        column = column.cast(pa.float32())
     if not pa.types.is_timestamp(kind):
         return column.cast(pa.string())
     text = column.cast(pa.timestamp(kind.unit, kind.tz and "UTC")).cast(pa.string())

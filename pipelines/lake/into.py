@@ -139,14 +139,19 @@ def refuse_into(plan: Plan) -> None:
     """Look at where the answers are to go, before anything is spent.
 
     Raises:
-        JobError: there is no such place; columns there have the names of ours, or other types; the table is
-            somebody else's.
+        JobError: there is no such place; columns there have the names of ours, or other types; the format
+            has no type for one of the key; the table is somebody else's.
         GemstreamError: a store or a catalog does not answer.
     """
     into = into_of(plan)
     if into is None:
         return
-    there = open_table(into.target, impatient(plan.job.storage)).snapshot()
+    opened = open_table(into.target, impatient(plan.job.storage))
+    try:
+        opened.fitted(pa.schema([field for field in into.schema if not pa.types.is_null(field.type)]))
+    except JobError as error:
+        raise JobError(error.message.replace("(table.columns)", "of the key"), key=KEY) from error
+    there = opened.snapshot()
     if there is not None:
         schema_of(plan, into, there)
 

@@ -10,6 +10,7 @@ import pytest
 from deploy.demo.objectstore import ObjectStore
 from pipelines.lake.into import into_of, refuse_into
 from pipelines.lake.staged import discard_dead
+from pipelines.plan import make_plan
 from pipelines.runner import source_of
 from pipelines.sources.table import TableSource
 from pipelines.sources.table_place import place_of
@@ -218,6 +219,16 @@ def test_a_folder_of_parquet_gets_a_table_beside_it(lake: Lake) -> None:
     assert set(rows["caption_text"].to_pylist()) == {"words"}
     with pytest.raises(JobError, match="holds the rows of"):
         refuse_into(plan_of(job.model_copy(update={"output": str(lake.folder)})))
+
+
+def test_a_key_that_a_table_beside_has_no_type_for_is_refused(lake: Lake) -> None:
+    lake.kind = "parquet"
+    lake.append(lake.rows([0]))
+    job = lake.job(into=lake.store.url(f"{lake.prefix}/beside"))
+    for kind in (pa.binary(16), pa.null()):
+        refuse_into(make_plan(job, pa.struct([pa.field("id", kind)]), 0.0))
+    with pytest.raises(JobError, match=r"column id is time64\[us\].* leave the column out of the key"):
+        refuse_into(make_plan(job, pa.struct([pa.field("id", pa.time64("us"))]), 0.0))
 
 
 def test_a_column_that_is_somebodys_own_is_refused(lake: Lake) -> None:

@@ -110,6 +110,10 @@ class DeltaTable:
                 self.place, self.storage, str(table.version()), _plain(table), _properties(table)
             )
 
+    def fitted(self, schema: pa.Schema) -> pa.Schema:
+        """Whole numbers have a sign in Delta, times are of microseconds, and none of a day alone."""
+        return writable(schema, self.place.uri)
+
     def create(self, schema: pa.Schema, properties: Mapping[str, str]) -> DeltaSnapshot:
         """Delta has no free properties of a table: they are in its description, as JSON."""
         with needs("delta"):
@@ -120,7 +124,7 @@ class DeltaTable:
         with _errors_as_ours(self.place):
             deltalake.DeltaTable.create(
                 _path(self.place),
-                schema=deltalake.Schema.from_arrow(writable(schema)),
+                schema=deltalake.Schema.from_arrow(self.fitted(schema)),
                 mode="ignore",
                 description=json.dumps(dict(properties), sort_keys=True),
                 storage_options=object_store_options(self.storage, self.place.uri),
@@ -138,7 +142,7 @@ class DeltaTable:
         for _ in range(TRIES):
             table = _open(self.place, self.storage)
             there = _plain(table)
-            wanted = evolved(there, writable(schema), self.place.uri)
+            wanted = evolved(there, self.fitted(schema), self.place.uri)
             if wanted == there:
                 return
             try:

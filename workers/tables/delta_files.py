@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from workers.storage.factory import join, open_storage
 from workers.storage.stream import open_object
 from workers.tables import STAGED, DataFile
+from workers.tables.kinds import SIGNED, common, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,33 +30,20 @@ PLACE = "gemstream place"
 """A column of rows' places, while they are put into partitions."""
 
 
-SIGNED = {8: pa.int16(), 16: pa.int32(), 32: pa.int64(), 64: pa.decimal128(20, 0)}
-"""What holds every whole number without a sign of so many bits, which Delta has no type for. delta-rs would
-take those of as many bits, and 200 is no number of 8 bits with a sign."""
-
-
-def writable(schema: pa.Schema) -> pa.Schema:
+def writable(schema: pa.Schema, where: str) -> pa.Schema:
     """Of types that Delta has, for those that it has not and that have one to hold all their values (or, of
-    times, those of whole microseconds)."""
-    return pa.schema([field.with_type(_writable(field.type)) for field in schema])
+    times, those of whole microseconds).
+
+    Raises:
+        JobError: Delta has no type for a column.
+    """
+    return fitted(schema, _writable, "Delta Lake", where)
 
 
-def _writable(kind: pa.DataType) -> pa.DataType:
+def _writable(kind: pa.DataType) -> pa.DataType | None:
     if pa.types.is_unsigned_integer(kind):
         return SIGNED[kind.bit_width]
-    if pa.types.is_float16(kind):
-        return pa.float32()
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", kind.tz and "UTC")
-    if pa.types.is_dictionary(kind):
-        return _writable(kind.value_type)
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_writable(field.type)) for field in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(_writable(kind.key_type), kind.item_field.with_type(_writable(kind.item_type)))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(kind.value_field.with_type(_writable(kind.value_type)))
-    return kind
+    return pa.binary() if pa.types.is_fixed_size_binary(kind) else common(kind)
 
 
 def files_of(table: Any) -> list[DataFile]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import JobError
+from workers.tables.kinds import SIGNED, common, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,21 +24,26 @@ def plain(schema: Any) -> pa.Schema:
     return told.remove_metadata()
 
 
-def writable(schema: pa.Schema) -> pa.Schema:
-    """Of types that Iceberg has: its smallest whole number has 32 bits. All may be null but what is never."""
-    return pa.schema([field.with_type(_widened(field.type)) for field in schema])
+def writable(schema: pa.Schema, where: str) -> pa.Schema:
+    """Of types that Iceberg has: its smallest whole number has 32 bits. All may be null but what is never.
+
+    Raises:
+        JobError: Iceberg has no type for a column.
+    """
+    return fitted(schema, _writable, "Iceberg", where)
 
 
-def _widened(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_integer(kind) and kind.bit_width < 32:
-        return pa.int32()
-    if pa.types.is_struct(kind):
-        return pa.struct([each.with_type(_widened(each.type)) for each in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(_widened(kind.key_type), kind.item_field.with_type(_widened(kind.item_type)))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(kind.value_field.with_type(_widened(kind.value_type)))
-    return kind
+def _writable(kind: pa.DataType) -> pa.DataType | None:
+    if pa.types.is_unsigned_integer(kind):
+        return _writable(SIGNED[kind.bit_width])
+    if pa.types.is_integer(kind):
+        return pa.int32() if kind.bit_width < 32 else kind
+    if pa.types.is_time(kind):
+        return pa.time64("us")
+    if pa.types.is_null(kind):
+        return None
+    is_its_own = kind == pa.uuid() or pa.types.is_fixed_size_binary(kind)
+    return kind if is_its_own else common(kind)
 
 
 def filter_of(where: str | None, schema: Any) -> Any:

@@ -32,6 +32,7 @@ from workers.tables.lance_files import (
     path_of,
     plain,
     refuse_unwritten,
+    writable,
 )
 from workers.tables.shapes import conformed, evolved
 
@@ -131,16 +132,19 @@ class LanceTable:
                 self.place, self.storage, str(known.version), plain(known.schema), properties
             )
 
+    def fitted(self, schema: pa.Schema) -> pa.Schema:
+        """Lance has nearly all of Arrow's types."""
+        return writable(schema, self.place.uri)
+
     def create(self, schema: pa.Schema, properties: Mapping[str, str]) -> LanceSnapshot:
-        """Its properties are a version of their own, so they come second; whoever is killed in between has
-        said with the columns already whose it is."""
+        """Its properties are a version of their own, so they come second: until then its columns say them."""
         with needs("lance"):
             import lance
         if self._newest() is None:
             with errors_as_ours(self.place):
                 try:
                     lance.write_dataset(
-                        schema.with_metadata(dict(properties)).empty_table(),
+                        self.fitted(schema).with_metadata(dict(properties)).empty_table(),
                         path_of(self.place.uri),
                         mode="create",
                         data_storage_version=FORMAT,
@@ -163,7 +167,7 @@ class LanceTable:
         """New columns, and fields within columns, are a version of their own, which writes no data."""
         with needs("lance"):
             from lance.commit import CommitConflictError
-        dataset = opened(self.place, self.storage)
+        dataset, schema = opened(self.place, self.storage), self.fitted(schema)
         refuse_unwritten(dataset, self.place)
         evolved(plain(dataset.schema), schema, self.place.uri)  # a changed type is refused
         new = [lacking for each in schema if (lacking := _lacking(each, dataset.schema)) is not None]

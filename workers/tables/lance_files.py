@@ -15,6 +15,7 @@ from workers.extras import needs
 from workers.storage.factory import join, open_storage
 from workers.tables import KEY, STAGED, DataFile
 from workers.tables.access import object_store_options
+from workers.tables.kinds import common, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -132,6 +133,23 @@ def plain(schema: pa.Schema) -> pa.Schema:
     """The columns in Arrow's common types: blobs, which Lance keeps apart for their size, are bytes, and
     dictionaries what is in them."""
     return pa.schema([pa.field(each.name, _plain(each), each.nullable) for each in schema])
+
+
+def writable(schema: pa.Schema, where: str) -> pa.Schema:
+    """Of types that Lance has: all but a few that tell more of a value's layout than of the value.
+
+    Raises:
+        JobError: Lance has no type for a column.
+    """
+    return fitted(schema, _writable, "Lance", where, lists=True)
+
+
+def _writable(kind: pa.DataType) -> pa.DataType | None:
+    if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):
+        return common(kind)
+    lacking = (pa.types.is_interval, pa.types.is_nested, pa.types.is_run_end_encoded)
+    known = not isinstance(kind, pa.BaseExtensionType) and not any(is_kind(kind) for is_kind in lacking)
+    return kind if known else None
 
 
 def ours_of(schema: pa.Schema) -> dict[str, str]:
