@@ -37,8 +37,8 @@ class LakeTable:
         schema: as this job writes the folder's files.
         keys: what a row is known by: the same row has the same there, and another one has not.
         settled: whether a document that the folder says nothing of any more has no rows here either, once a
-            run has listed it. It is so of errors, which are made good; an answer never goes without another
-            in its place, so a folder without any is one that has been lost.
+            run has listed it or brought it to an end. It is so of errors, which are made good; an answer
+            never goes without another in its place, so a folder without any is one that has been lost.
     """
 
     name: str

@@ -115,6 +115,20 @@ def test_an_output_that_had_no_tables_gets_them_without_a_run(ray_cluster: None,
     same(job)
 
 
+def test_what_a_run_made_good_that_never_came_to_its_tables_goes_with_the_next(
+    ray_cluster: None, lake: Lake
+) -> None:
+    """The next lists what is owed and what is new, and of a document without errors nothing is owed."""
+    job = lake.job()
+    filled(job)
+    brought_up(job)
+    errors = tables(job)[ERRORS]
+    publish(job, errors, "0", rows_of(errors, ["s3://lake/00"]))
+    assert brought_up(job, run_id="later", shard="1/2")[ERRORS].removed < 9, "the other shard's stay"
+    assert brought_up(job, "s3://lake/new", run_id="later")[ERRORS].removed > 0
+    same(job)
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_two_runs_commit_at_once_and_neither_undoes_the_other(
     kind: str, ray_cluster: None, lake: Lake
