@@ -48,8 +48,9 @@ def enrich(plan: Plan, check: Callable[[], None]) -> dict[str, TableCounts]:
         The job's word for where -> what became of it; nothing if it asks for nothing.
 
     Raises:
-        JobError: the table has a column of ours that is not ours; others kept being faster.
-        StorageUnavailable: a store or a catalog does not answer; the next run makes up for it.
+        JobError: the table has a column of ours that is not ours.
+        StorageUnavailable: a store or a catalog does not answer, or others kept being faster; the next run
+            makes up for it.
         GemstreamError: the output cannot be read.
     """
     into = into_of(plan)
