@@ -229,7 +229,8 @@ class DeltaTable:
         removed = 0
         try:
             for info in storage.list(self.place.uri):
-                name = info.uri.rpartition("/")[2]
+                # Not what lies in a folder below: there may be another table, with files of its own.
+                name = info.uri.removeprefix(join(self.place.uri, ""))
                 if name.startswith(f"gemstream-{run_id}-") and name not in known:
                     storage.delete(info.uri)
                     removed += 1
