@@ -140,7 +140,7 @@ def refuse_into(plan: Plan) -> None:
 
     Raises:
         JobError: there is no such place; columns there have the names of ours, or other types; the format
-            has no type for one of the key; the table is somebody else's.
+            has no type for one of the key; the table is somebody else's, or one that is not written.
         GemstreamError: a store or a catalog does not answer.
     """
     into = into_of(plan)
@@ -152,8 +152,17 @@ def refuse_into(plan: Plan) -> None:
     except JobError as error:
         raise JobError(error.message.replace("(table.columns)", "of the key"), key=KEY) from error
     there = opened.snapshot()
-    if there is not None:
-        schema_of(plan, into, there)
+    if there is None:
+        return
+    schema_of(plan, into, there)
+    if into.same and there.properties.get("delta.appendOnly", "").lower() == "true":
+        raise JobError(
+            f"{KEY}: {into.target.uri} takes rows and lets none go (delta.appendOnly), and whoever changes a "
+            "row takes it out: name a place for a table beside it",
+            key=KEY,
+        )
+    # With the columns that it has it stays as it is; one that is not written at all is refused here.
+    opened.evolve(there.schema)
 
 
 def schema_of(plan: Plan, into: Into, there: Snapshot) -> pa.Schema:

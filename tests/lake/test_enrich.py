@@ -221,6 +221,22 @@ def test_a_folder_of_parquet_gets_a_table_beside_it(lake: Lake) -> None:
         refuse_into(plan_of(job.model_copy(update={"output": str(lake.folder)})))
 
 
+def test_a_table_that_is_not_written_is_refused_before_anything_is_asked(lake: Lake) -> None:
+    import lance
+    from deltalake import write_deltalake
+
+    only = {"delta.appendOnly": "true"}
+    write_deltalake(lake.table, lake.rows([0]), configuration=only, storage_options=lake.options)
+    with pytest.raises(JobError, match=r"lets none go \(delta.appendOnly\)"):
+        refuse_into(plan_of(lake.job()))
+    old, lake.kind = lake.store.url(f"{lake.prefix}/old.lance"), "lance"
+    lance.write_dataset(
+        lake.rows([0]).drop_columns(["nested"]), old, data_storage_version="2.0", storage_options=lake.options
+    )
+    with pytest.raises(JobError, match="file version 2.0"):
+        refuse_into(plan_of(lake.job(uri=old)))
+
+
 def test_a_key_that_a_table_beside_has_no_type_for_is_refused(lake: Lake) -> None:
     lake.kind = "parquet"
     lake.append(lake.rows([0]))
