@@ -8,15 +8,20 @@ import pyarrow as pa
 import pytest
 
 from deploy.demo.objectstore import ObjectStore
+from pipelines.lake.enrich import enrich
 from pipelines.lake.into import into_of, refuse_into
 from pipelines.lake.staged import discard_dead
+from pipelines.lease import Lease
 from pipelines.plan import make_plan
 from pipelines.runner import source_of
 from pipelines.sources.table import TableSource
 from pipelines.sources.table_place import place_of
 from schemas.errors import Interrupted, JobError
+from schemas.selection import Selection
+from schemas.shard import Shard
 from tests.fixtures.runs import RunJob
 from tests.lake.enrich_lake import (
+    CARRIED,
     FORMATS,
     ROWS,
     SCHEMA,
@@ -201,6 +206,23 @@ def test_a_table_beside_is_brought_up_to_date_by_key(lake: Lake) -> None:
     after = {row["id"]: row for row in rows.to_pylist()}
     assert answered(rows) == sorted(after) == [0, 1, 2, 3, 4, 5]
     assert {key for key in before if before[key] != after[key]} == {3}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_shards_at_once_bring_each_row_beside_once(lake: Lake) -> None:
+    job = lake.job(into=lake.store.url(f"{lake.prefix}/beside"))
+    lake.append(lake.rows(range(8)))
+    say(job, lake.rows(range(8)), "words", "run-1")
+    one, other = (
+        make_plan(job, CARRIED, 0.0, Selection(shard=Shard(index=index, count=2))) for index in (1, 2)
+    )
+
+    def meanwhile() -> None:
+        enrich(other, lambda: None)
+
+    with Lease(one.output, job.storage, one.run_id, one.selection.shard):
+        enrich(one, meanwhile)
+    assert lake.read(lake.store.url(f"{lake.prefix}/beside"))["id"].to_pylist() == list(range(8))
 
 
 @pytest.mark.usefixtures("ray_cluster")
