@@ -130,7 +130,7 @@ class Feed:
             ledger = read_ledger(self._plan)
             self._seed(ledger)
             with ThreadPoolExecutor(ROUTERS, thread_name_prefix="route") as routers:
-                for documents in walk(self._source, ledger):
+                for documents in walk(self._plan, self._source, ledger):
                     if self._stopping:
                         break
                     self._publish(self._routed(documents, ledger, routers))

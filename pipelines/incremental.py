@@ -1,7 +1,8 @@
 """Which files of a table a run may pass over: those that an earlier run of the same job has read to its end.
 
 What is left to do in them is what the ledger holds as failed, unfinished or asked otherwise: their other rows
-owe nothing, for that run has settled each of them.
+owe nothing, for that run has settled each of them. And it is those whose row in `documents/` is not of their
+answers: a later run ended before it had made it.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
+from pipelines.holdings import settled_down
 from pipelines.sources.hidden import HiddenSource
 from pipelines.sources.table import TableSource
 from schemas.errors import ObjectMissing
 from schemas.ids import canonical, digest
 from schemas.selection import Selection
+from workers.sinks.reading import read_columns
 from workers.storage.factory import join, open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pyarrow as pa
 
     from pipelines.ledger import Ledger
     from pipelines.plan import Plan
@@ -53,13 +56,16 @@ def resume(plan: Plan, source: Source) -> dict[str, Any] | None:
     return {**mine, "origin": rows.origin(mine["version"]), "since": rows.since}
 
 
-def walk(source: Source, ledger: Ledger) -> Iterator[pa.Table]:
+def walk(plan: Plan, source: Source, ledger: Ledger) -> Iterator[pa.Table]:
     """The documents that a run lists: all of them where what earlier runs wrote has been removed."""
     rows = _rows(source)
     if rows is not None and ledger.is_empty:
         rows.since = None
     if isinstance(source, TableSource | HiddenSource) and rows is not None and rows.since is not None:
-        return source.documents(ledger.owing())
+        columns = ["document_id", "version", "answers"]
+        place = plan.output, plan.job.storage, "documents", columns
+        unsaid = settled_down()(lambda: ledger.unsaid(read_columns(*place)))
+        return source.documents(pa.concat_arrays([ledger.owing(), unsaid]))
     return source.documents()
 
 

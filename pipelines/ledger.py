@@ -17,7 +17,7 @@ from schemas.rows import KEPT
 from schemas.selection import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pipelines.plan import Plan
     from schemas.selection import Selection
@@ -32,7 +32,7 @@ class Ledger:
 
     Attributes:
         selection: what the run is narrowed to.
-        complete: every answer is there.
+        complete: every answer is there; `counts` says how many they are, in the same order.
         parted: every answer about its parts is there; what is owed is asked of the document as a whole, over
             those answers, and the document itself is not needed.
         begun: some answers are there; `kept` says which, as `answer_keys` has them, in the same order.
@@ -45,6 +45,7 @@ class Ledger:
 
     selection: Selection
     complete: pa.Array
+    counts: pa.Array
     parted: pa.Array
     begun: pa.Array
     kept: pa.Array
@@ -95,6 +96,22 @@ class Ledger:
         names = pa.chunked_array([self.faulty, self.begun, self.stale], pa.string())
         return _whole(ids_of(names).unique())
 
+    def unsaid(self, rows: Iterable[pa.Table]) -> pa.Array:
+        """Ids of the documents that have all their answers, and no row in `documents/` that says so: the run
+        that answered them ended before, or one that asks less has made their rows since.
+
+        Args:
+            rows: of `documents/`: document_id, version and answers.
+        """
+        import numpy as np
+
+        said = np.zeros(len(self.complete), bool)
+        for table in rows:
+            places = _places(names_of(table), self.complete)
+            right = pc.equal(pc.take(self.counts, places), table["answers"])
+            said[places.filter(_whole(pc.fill_null(right, False))).to_numpy()] = True
+        return _whole(ids_of(pa.chunked_array([self.complete.filter(pa.array(~said))])))
+
     def needed(self, documents: pa.Table) -> pa.Array:
         """True where what a document owes is asked about its parts."""
         if self.selection.force:
@@ -140,9 +157,11 @@ def make_ledger(
     faults = standing.faults
     if selection.categories:
         faults = faults.filter(pc.is_in(faults["category"], pa.array(sorted(selection.categories))))
+    done = begun.filter(begun["complete"])
     return Ledger(
         selection=selection,
-        complete=_whole(begun["name"].filter(begun["complete"])),
+        complete=_whole(done["name"]),
+        counts=_whole(done["answered"].cast(pa.int32())),
         parted=_whole(half["name"].filter(half["parted"])),
         begun=_whole(half["name"]),
         kept=_whole(half["answers"]),

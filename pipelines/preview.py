@@ -128,7 +128,7 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
     refuse_beforehand(plan)
     resume(plan, source)
     ledger = read_ledger(plan)
-    reasons, skipped, sample = _walk(plan, ledger, walk(source, ledger))
+    reasons, skipped, sample = _walk(plan, ledger, walk(plan, source, ledger))
     listed = reasons.total()
     media = _media(plan, sample)
     due = listed - skipped

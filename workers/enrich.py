@@ -73,6 +73,7 @@ def states(facts: pa.Table) -> pa.ChunkedArray:
     A row that has all its answers is made once, whole, by the run that it names. Of one that lacks some each
     run tries those again, and a table is not to be written anew because that failed once more: where nothing
     is answered there is nothing else to tell, and of what is answered the time that it took is not met twice.
+    Answers that are another document's with the same content took none here: of those the row says it.
 
     Args:
         facts: with FACTS at least.
@@ -82,7 +83,8 @@ def states(facts: pa.Table) -> pa.ChunkedArray:
     whole = _joined(said["run_id"], stamps)
     took = pc.round(said["engine_seconds"], 3).cast(pa.string())
     lacking = _joined(said["version"], said["status"], said["missing"].cast(pa.string()), took)
-    state = pc.if_else(pc.equal(said["status"], DocumentStatus.OK.value), whole, lacking)
+    attached = pc.and_(pc.equal(said["status"], DocumentStatus.PARTIAL.value), pc.is_null(took))
+    state = pc.if_else(pc.or_(pc.equal(said["status"], DocumentStatus.OK.value), attached), whole, lacking)
     return pc.if_else(pc.is_valid(said["document_id"]), state, pa.scalar(None, pa.string()))
 
 

@@ -19,14 +19,15 @@ BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_bi
 
 
 def spelled(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Each value as a string; bytes in hexadecimal, times in UTC where they have a zone."""
+    """Each value as a string; bytes (and UUIDs) in hexadecimal, times in UTC where they have a zone."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.cast(column.type.storage_type)
     kind = column.type
-    if isinstance(kind, pa.BaseExtensionType):  # as UUIDs are in some files
-        kind = kind.storage_type
-        column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind)
     if any(is_bytes(kind) for is_bytes in BYTES):
         hexadecimal = [None if value is None else value.hex() for value in column.to_pylist()]
         return pa.chunked_array([pa.array(hexadecimal, pa.string())])
+    if pa.types.is_float16(kind):  # which some formats write as one of 32 bits
+        column = column.cast(pa.float32())
     if not pa.types.is_timestamp(kind):
         return column.cast(pa.string())
     text = column.cast(pa.timestamp(kind.unit, kind.tz and "UTC")).cast(pa.string())

@@ -59,12 +59,12 @@ def find_change(plan: Plan, table: LakeTable, snapshot: Snapshot, listed: pa.Arr
         GemstreamError: a store does not answer.
     """
     files, folder = snapshot.files(), _Folder(plan, table)
-    listed = listed if table.settled else listed.slice(0, 0)
     put, drop = [PLACE.empty_table()], [PLACE.empty_table()]
     for shard in _shares(plan, folder.count() + sum(file.rows for file in files)):
         ours = folder.rows(shard)
         there = _rows_there(snapshot, files, ours.schema, shard)
-        lacking, surplus = differences(ours, there, table.keys, listed)
+        ended = pa.concat_arrays([listed, _ended(plan, shard)]) if table.settled else listed.slice(0, 0)
+        lacking, surplus = differences(ours, there, table.keys, ended)
         put.append(lacking)
         drop.append(surplus)
     added, removed = by_file(pa.concat_tables(put)), by_file(pa.concat_tables(drop))
@@ -114,6 +114,15 @@ def differences(
     known = pa.concat_arrays([folder["document_id"].combine_chunks(), listed])
     gone = pc.and_(pc.is_in(there["document_id"], known), pa.array(wrong))
     return folder.take(lacking).select(PLACE.names), there.filter(gone).select(PLACE.names)
+
+
+def _ended(plan: Plan, shard: Shard | None) -> pa.Array:
+    """Ids of the documents that some run has brought to an end: this one may not have listed what an earlier
+    one has made good, that never came to its tables."""
+    mine = partial(numbered, shard=shard)
+    parts = read_parts(plan.output, plan.job.storage, "documents", ["document_id"], mine)
+    ids = [part.rows["document_id"].cast(pa.string()).combine_chunks() for part in parts]
+    return pa.concat_arrays([pa.array([], pa.string()), *ids])
 
 
 class _Folder:

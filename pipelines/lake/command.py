@@ -53,7 +53,6 @@ def bring_up_to_date(job: JobSpec) -> dict[str, TableCounts]:
     from pipelines.plan import make_plan
     from pipelines.runner import source_of
     from schemas.errors import JobError
-    from workers.sinks.reading import read_columns
 
     attributes = source_of(job).attributes
     plan = make_plan(settle_models(job).job, attributes, job.engine.gpus or 0.0)
@@ -68,6 +67,4 @@ def bring_up_to_date(job: JobSpec) -> dict[str, TableCounts]:
     with Lease(plan.output, job.storage, plan.run_id, None) as lease, cluster():
         # There is no list: what has a row of its own is what some run has brought to an end.
         none = pa.schema([("document_id", pa.string())]).empty_table()
-        known = read_columns(plan.output, job.storage, "documents", none.column_names)
-        listed = pa.concat_tables([none, *known], promote_options="default")
-        return bring_up(plan, listed, lease.check) | enrich(plan, lease.check)
+        return bring_up(plan, none, lease.check) | enrich(plan, lease.check)

@@ -14,7 +14,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from pipelines.cluster import unwrapped
 from pipelines.lake.staged import marked
-from schemas.errors import JobError, ObjectChanged, ObjectMissing, SnapshotGone
+from schemas.errors import ObjectChanged, ObjectMissing, SnapshotGone, StorageUnavailable
 from schemas.ids import digest
 from workers.tables import KEY, RUN, open_table
 
@@ -118,9 +118,8 @@ class Committer:
             What was done.
 
         Raises:
-            JobError: others kept being faster.
-            GemstreamError: the store or the catalog does not answer; what was written is removed by a later
-                run.
+            StorageUnavailable: others kept being faster; or the store or the catalog does not answer.
+            GemstreamError: what was written is removed by a later run.
         """
         tries = Retrying(
             retry=retry_if_exception_type((_Overtaken, ObjectChanged, ObjectMissing, SnapshotGone)),
@@ -131,10 +130,9 @@ class Committer:
         try:
             return tries(self._try, find)
         except _Overtaken as error:
-            raise JobError(
-                f"{self.place.uri}: other writers committed each time before this run could, {ATTEMPTS} "
-                "times; the part files are complete, run the same command again when they are done",
-                key="sink.tables",
+            # The job is not wrong: the next run, or `gemstream sync`, makes up for it.
+            raise StorageUnavailable(
+                f"{self.place.uri}: other writers committed each time before this run could, {ATTEMPTS} times"
             ) from error
 
     def _try(self, find: Callable[[], Change]) -> Change:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -48,8 +49,9 @@ def enrich(plan: Plan, check: Callable[[], None]) -> dict[str, TableCounts]:
         The job's word for where -> what became of it; nothing if it asks for nothing.
 
     Raises:
-        JobError: the table has a column of ours that is not ours; others kept being faster.
-        StorageUnavailable: a store or a catalog does not answer; the next run makes up for it.
+        JobError: the table has a column of ours that is not ours.
+        StorageUnavailable: a store or a catalog does not answer, or others kept being faster; the next run
+            makes up for it.
         GemstreamError: the output cannot be read.
     """
     into = into_of(plan)
@@ -121,6 +123,10 @@ def _beside(plan: Plan, into: Into) -> Change:
     schema = schema_of(plan, into, there)
     anew = not set(into.schema.names) <= set(there.schema.names)
     looked, files = _looked(plan, into), there.files()
+    if not anew:
+        # Two runs that add one row are in no conflict, so each adds those of its own shard. A new column is
+        # for all rows, and those that it replaces can be replaced once.
+        looked = replace(looked, shard=plan.selection.shard)
     put, gone = matched_beside(into, looked, there, files, anew=anew)
     if not len(put) and not len(gone):
         return Change(there, (), (), there.schema)

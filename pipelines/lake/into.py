@@ -141,16 +141,30 @@ def refuse_into(plan: Plan) -> None:
     """Look at where the answers are to go, before anything is spent.
 
     Raises:
-        JobError: there is no such place; columns there have the names of ours, or other types; the table is
-            somebody else's.
+        JobError: there is no such place; columns there have the names of ours, or other types; the format
+            has no type for one of the key; the table is somebody else's, or one that is not written.
         GemstreamError: a store or a catalog does not answer.
     """
     into = into_of(plan)
     if into is None:
         return
-    there = open_table(into.target, impatient(plan.job.storage)).snapshot()
-    if there is not None:
-        schema_of(plan, into, there)
+    opened = open_table(into.target, impatient(plan.job.storage))
+    try:
+        opened.fitted(pa.schema([field for field in into.schema if not pa.types.is_null(field.type)]))
+    except JobError as error:
+        raise JobError(error.message.replace("(table.columns)", "of the key"), key=KEY) from error
+    there = opened.snapshot()
+    if there is None:
+        return
+    schema_of(plan, into, there)
+    if into.same and there.properties.get("delta.appendOnly", "").lower() == "true":
+        raise JobError(
+            f"{KEY}: {into.target.uri} takes rows and lets none go (delta.appendOnly), and whoever changes a "
+            "row takes it out: name a place for a table beside it",
+            key=KEY,
+        )
+    # With the columns that it has it stays as it is; one that is not written at all is refused here.
+    opened.evolve(there.schema)
 
 
 def schema_of(plan: Plan, into: Into, there: Snapshot) -> pa.Schema:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipelines.cluster import unwrapped
+from pipelines.holdings import numbered
 from pipelines.lake.committing import RETRIES
 from schemas.enriched import DOCUMENT, FACTS
 from workers.enrich import READ, facts_of, states
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pipelines.lake.into import Into
+    from schemas.shard import Shard
     from schemas.storage import StorageOptions
     from workers.storage import ObjectInfo
     from workers.tables import DataFile, Snapshot
@@ -56,12 +58,14 @@ class Looked:
         parts: the part files of `documents/`.
         snapshot: of the table that is read.
         files: of it.
+        shard: of the documents; all if not given.
     """
 
     storage: StorageOptions
     parts: Sequence[ObjectInfo]
     snapshot: Snapshot
     files: Sequence[DataFile]
+    shard: Shard | None = None
 
 
 def matched_same(into: Into, looked: Looked, *, anew: bool) -> tuple[pa.Table, pa.Table]:
@@ -116,7 +120,8 @@ def _shares(looked: Looked) -> int:
 
 def _made(looked: Looked, shares: int) -> list[list[Any]]:
     starts = range(0, len(looked.parts), PARTS_AT_ONCE)
-    groups = [(looked.storage, looked.parts[start : start + PARTS_AT_ONCE], start) for start in starts]
+    told = looked.storage, looked.shard
+    groups = [(*told, looked.parts[start : start + PARTS_AT_ONCE], start) for start in starts]
     return _dealt(_made_rows, groups, shares)
 
 
@@ -159,18 +164,18 @@ def _deal(rows: pa.Table, column: str, shares: int) -> Any:
     return dealt if shares > 1 else dealt[0]
 
 
-def _made_rows(shares: int, storage: StorageOptions, parts: Sequence[ObjectInfo], start: int) -> Any:
-    import numpy as np
-
+def _made_rows(
+    shares: int, storage: StorageOptions, shard: Shard | None, parts: Sequence[ObjectInfo], start: int
+) -> Any:
     tables = [MADE.empty_table()]
     for place, info in enumerate(parts, start):
-        rows = read_part(open_storage(info.uri, storage), info, list(READ)).rows
+        rows = numbered(read_part(open_storage(info.uri, storage), info, list(READ)).rows, shard)
         columns = [
             rows["document_id"],
             states(facts_of(rows)),
             rows["run_id"],
             _repeated(place, rows),
-            pa.array(np.arange(len(rows), dtype="int32")),
+            rows["row"].cast(pa.int32()),
         ]
         tables.append(pa.Table.from_arrays(columns, schema=MADE))
     return _deal(pa.concat_tables(tables), "id", shares)

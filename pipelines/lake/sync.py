@@ -40,7 +40,8 @@ def bring_up(plan: Plan, listed: pa.Table, check: Callable[[], None]) -> dict[st
 
     Raises:
         JobError: a table is not this output's; a column has another type there.
-        StorageUnavailable: a store or a catalog does not answer; the next run makes up for it.
+        StorageUnavailable: a store or a catalog does not answer, or others kept being faster; the next run
+            makes up for it.
         GemstreamError: the output cannot be read.
     """
     tables = tables_of(plan)

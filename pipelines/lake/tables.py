@@ -37,8 +37,8 @@ class LakeTable:
         schema: as this job writes the folder's files.
         keys: what a row is known by: the same row has the same there, and another one has not.
         settled: whether a document that the folder says nothing of any more has no rows here either, once a
-            run has listed it. It is so of errors, which are made good; an answer never goes without another
-            in its place, so a folder without any is one that has been lost.
+            run has listed it or brought it to an end. It is so of errors, which are made good; an answer
+            never goes without another in its place, so a folder without any is one that has been lost.
     """
 
     name: str
@@ -102,13 +102,16 @@ def refuse_foreign_tables(plan: Plan) -> None:
     """Look at the tables before anything is spent.
 
     Raises:
-        JobError: one of them is not this output's, or has other types; the format's library is not installed.
+        JobError: one of them is not this output's, or has other types; the format has no type for one of
+            its columns; the format's library is not installed.
         GemstreamError: the store or the catalog does not answer.
     """
     from workers.tables.shapes import evolved
 
     for table in tables_of(plan):
-        there = open_table(table.place, impatient(plan.job.storage)).snapshot()
+        opened = open_table(table.place, impatient(plan.job.storage))
+        opened.fitted(table.schema)
+        there = opened.snapshot()
         if there is not None:
             refuse_foreign(plan.output, table.place, there.properties.get(OUTPUT))
             evolved(there.schema, table.schema, table.place.uri)

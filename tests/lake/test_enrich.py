@@ -8,14 +8,20 @@ import pyarrow as pa
 import pytest
 
 from deploy.demo.objectstore import ObjectStore
+from pipelines.lake.enrich import enrich
 from pipelines.lake.into import into_of, refuse_into
 from pipelines.lake.staged import discard_dead
+from pipelines.lease import Lease
+from pipelines.plan import make_plan
 from pipelines.runner import source_of
 from pipelines.sources.table import TableSource
 from pipelines.sources.table_place import place_of
 from schemas.errors import Interrupted, JobError
+from schemas.selection import Selection
+from schemas.shard import Shard
 from tests.fixtures.runs import RunJob
 from tests.lake.enrich_lake import (
+    CARRIED,
     FORMATS,
     ROWS,
     SCHEMA,
@@ -203,6 +209,23 @@ def test_a_table_beside_is_brought_up_to_date_by_key(lake: Lake) -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
+def test_two_shards_at_once_bring_each_row_beside_once(lake: Lake) -> None:
+    job = lake.job(into=lake.store.url(f"{lake.prefix}/beside"))
+    lake.append(lake.rows(range(8)))
+    say(job, lake.rows(range(8)), "words", "run-1")
+    one, other = (
+        make_plan(job, CARRIED, 0.0, Selection(shard=Shard(index=index, count=2))) for index in (1, 2)
+    )
+
+    def meanwhile() -> None:
+        enrich(other, lambda: None)
+
+    with Lease(one.output, job.storage, one.run_id, one.selection.shard):
+        enrich(one, meanwhile)
+    assert lake.read(lake.store.url(f"{lake.prefix}/beside"))["id"].to_pylist() == list(range(8))
+
+
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_folder_of_parquet_gets_a_table_beside_it(lake: Lake) -> None:
     lake.kind = "parquet"
     lake.append(lake.rows(range(4)))
@@ -218,6 +241,32 @@ def test_a_folder_of_parquet_gets_a_table_beside_it(lake: Lake) -> None:
     assert set(rows["caption_text"].to_pylist()) == {"words"}
     with pytest.raises(JobError, match="holds the rows of"):
         refuse_into(plan_of(job.model_copy(update={"output": str(lake.folder)})))
+
+
+def test_a_table_that_is_not_written_is_refused_before_anything_is_asked(lake: Lake) -> None:
+    import lance
+    from deltalake import write_deltalake
+
+    only = {"delta.appendOnly": "true"}
+    write_deltalake(lake.table, lake.rows([0]), configuration=only, storage_options=lake.options)
+    with pytest.raises(JobError, match=r"lets none go \(delta.appendOnly\)"):
+        refuse_into(plan_of(lake.job()))
+    old, lake.kind = lake.store.url(f"{lake.prefix}/old.lance"), "lance"
+    lance.write_dataset(
+        lake.rows([0]).drop_columns(["nested"]), old, data_storage_version="2.0", storage_options=lake.options
+    )
+    with pytest.raises(JobError, match="file version 2.0"):
+        refuse_into(plan_of(lake.job(uri=old)))
+
+
+def test_a_key_that_a_table_beside_has_no_type_for_is_refused(lake: Lake) -> None:
+    lake.kind = "parquet"
+    lake.append(lake.rows([0]))
+    job = lake.job(into=lake.store.url(f"{lake.prefix}/beside"))
+    for kind in (pa.binary(16), pa.null()):
+        refuse_into(make_plan(job, pa.struct([pa.field("id", kind)]), 0.0))
+    with pytest.raises(JobError, match=r"column id is time64\[us\].* leave the column out of the key"):
+        refuse_into(make_plan(job, pa.struct([pa.field("id", pa.time64("us"))]), 0.0))
 
 
 def test_a_column_that_is_somebodys_own_is_refused(lake: Lake) -> None:

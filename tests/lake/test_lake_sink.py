@@ -12,8 +12,10 @@ from deploy.demo.documents import EXAMPLES
 from deploy.demo.objectstore import ObjectStore
 from pipelines.lake.command import bring_up_to_date
 from pipelines.lake.staged import discard_dead, marked
+from pipelines.lake.tables import refuse_foreign_tables
 from pipelines.lease import Lease
 from pipelines.leftovers import remove_leftovers
+from pipelines.plan import make_plan
 from pipelines.report import TableCounts
 from schemas.errors import JobError, StorageUnavailable
 from schemas.job import JobSpec
@@ -110,6 +112,20 @@ def test_an_output_that_had_no_tables_gets_them_without_a_run(ray_cluster: None,
     errors = tables(job)[ERRORS]
     publish(job, errors, "0", rows_of(errors, ["s3://lake/00"]))
     assert bring_up_to_date(job)[ERRORS].removed == 9, "made good, by the documents' own rows"
+    same(job)
+
+
+def test_what_a_run_made_good_that_never_came_to_its_tables_goes_with_the_next(
+    ray_cluster: None, lake: Lake
+) -> None:
+    """The next lists what is owed and what is new, and of a document without errors nothing is owed."""
+    job = lake.job()
+    filled(job)
+    brought_up(job)
+    errors = tables(job)[ERRORS]
+    publish(job, errors, "0", rows_of(errors, ["s3://lake/00"]))
+    assert brought_up(job, run_id="later", shard="1/2")[ERRORS].removed < 9, "the other shard's stay"
+    assert brought_up(job, "s3://lake/new", run_id="later")[ERRORS].removed > 0
     same(job)
 
 
@@ -223,6 +239,13 @@ def test_a_table_of_another_output_is_refused_before_anything_is_asked(run_job: 
     with pytest.raises(JobError, match="holds the rows of s3://lake/another"):
         run_job(job)
     assert not list(read_columns(job.output, job.storage, "records", ["uri"]))
+
+
+def test_a_column_that_a_format_has_no_type_for_is_refused_before_anything_is_asked(lake: Lake) -> None:
+    carried = pa.struct([pa.field("at", pa.time64("us"))])
+    refuse_foreign_tables(make_plan(lake.job("iceberg"), carried, 0.0))
+    with pytest.raises(JobError, match=r"attributes\.at is time64\[us\], for which Delta Lake has no type"):
+        refuse_foreign_tables(make_plan(lake.job("delta"), carried, 0.0))
 
 
 @pytest.mark.parametrize("kind", FORMATS)

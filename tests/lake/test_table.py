@@ -10,8 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
+from schemas.errors import StorageUnavailable
 from schemas.job import JobSpec
 from schemas.storage import StorageOptions
 from tests.fixtures.runs import RunJob
@@ -81,3 +83,40 @@ def test_a_rerun_lists_what_a_delta_table_has_got_since(
     assert ids(again.output) == [1, 2, 3, 4]
     pinned = Path(again.output.removeprefix("file://"), "_runs", again.run_id, "source.json")
     assert json.loads(pinned.read_text())["since"] == "1"
+
+
+def test_a_document_whose_run_ended_before_its_row_was_made_gets_it_with_the_next(
+    run_job: RunJob,
+    fault_job: FaultJob,
+    ray_cluster: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It owes no answer any more, and lies in a file that an earlier run has read to its end."""
+    from deltalake import write_deltalake
+
+    table = str(tmp_path / "t")
+    write_deltalake(table, pa.table({"id": [1, 2], "at": [str(tmp_path / f"{n}.png") for n in (1, 2)]}))
+    (tmp_path / "1.png").write_bytes(picture(1))
+    told = {"uri": table, "uri_column": "at", "key": "id"}
+    job = fault_job(table=told, tasks=["ocr"])
+    assert run_job(job).counts.failed == 1
+    (tmp_path / "2.png").write_bytes(picture(2))
+
+    def ended(*_: object) -> None:
+        raise StorageUnavailable("away")
+
+    with monkeypatch.context() as patched, pytest.raises(StorageUnavailable):
+        patched.setattr("pipelines.settle.assemble", ended)
+        run_job(job)
+    report = run_job(job)
+    assert (report.counts.listed, report.counts.skipped) == (1, 1), "nothing is asked"
+    found = rows(report.output, "documents", ["uri", "status"])
+    assert [row["status"] for row in found] == ["ok", "ok"]
+
+    both = fault_job(table=told, tasks=["ocr", "caption"])
+    run_job(both)
+    run_job(job)
+    assert run_job(both).counts.listed == 2, "rows are of one task since, and are to be of both"
+    assert {row["answers"] for row in rows(report.output, "documents", ["answers"])} == {2}
+    assert run_job(both).counts.listed == 0

@@ -98,7 +98,7 @@ def test_where_the_answers_were_removed_all_is_listed(tmp_path: Path, fault_job:
         plan = make_plan(job, source.attributes, 0.0)
         assert (resume(plan, source) or {})["since"] == "0"
         ledger = replace(read_ledger(plan), faulty=pa.array(faulty, pa.string()))
-        assert sum(map(len, walk(source, ledger))) == count
+        assert sum(map(len, walk(plan, source, ledger))) == count
 
 
 def test_text_that_is_none_names_its_file_and_column(tmp_path: Path, fault_job: FaultJob) -> None:

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.lake import changes
+from pipelines.lake import changes, committing
 from pipelines.lake.changes import find_change
-from pipelines.lake.committing import Change, gathered
+from pipelines.lake.committing import Change, Committer, gathered
 from pipelines.lake.tables import LakeTable, refuse_foreign, table_name, tables_of
 from pipelines.plan import Plan
-from schemas.errors import JobError, ObjectChanged
+from schemas.errors import JobError, ObjectChanged, StorageUnavailable
 from schemas.ids import document_id
 from schemas.job import make_job
 from schemas.selection import Selection
@@ -240,3 +240,16 @@ def test_a_table_of_another_output_is_told_whose_it_is() -> None:
         refuse_foreign("s3://lake/out", place, "s3://lake/other")
     with pytest.raises(JobError, match="no run of Gemstream made"):
         refuse_foreign("s3://lake/out", place, None)
+
+
+def test_a_commit_that_others_come_before_each_time_is_no_wrong_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing, "ATTEMPTS", 1)
+    plan = plan_of(str(tmp_path))
+
+    def find() -> Change:
+        raise committing._Overtaken
+
+    with pytest.raises(StorageUnavailable, match="other writers committed each time"):
+        Committer(plan, tables_of(plan)[0].place, {}, lambda: None).bring(find)

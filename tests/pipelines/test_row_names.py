@@ -54,6 +54,16 @@ def test_a_row_with_its_document_in_it_goes_by_the_table() -> None:
     ]
 
 
+def test_a_key_of_bytes_of_one_length_is_spelled_as_any_bytes_are() -> None:
+    values = [bytes(range(16)), b"\xff" * 16, None]
+    named = naming(key="id", uri_column="at")
+    at = ["s3://lake/a.pdf"] * 3
+    kinds = (pa.binary(), pa.binary(16), pa.uuid())
+    spelled = [named.uris(pa.table({"id": pa.array(values, kind), "at": at})) for kind in kinds]
+    assert spelled[0] == spelled[1] == spelled[2]
+    assert spelled[0][0] == "s3://lake/a.pdf#id=000102030405060708090a0b0c0d0e0f"
+
+
 def test_a_key_is_spelled_the_same_whatever_type_the_format_has_for_it() -> None:
     named = naming(key=["a", "b", "c"])
     when = [datetime(2026, 1, 1, tzinfo=UTC)]

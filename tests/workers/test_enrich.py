@@ -169,3 +169,6 @@ def test_what_failed_once_more_is_no_other_state() -> None:
     assert state(status="partial") != state(status="partial", engine_seconds=0.6, **later), "answered anew"
     assert state(status="failed") != state(status="failed", version="v2", **later)
     assert state(status="failed") != state(**later)
+    attached = {"status": "partial", "engine_seconds": None}
+    assert state(**attached) != state(**attached, **later), "of another document, and its time is told there"
+    assert state(status="failed", engine_seconds=None) == state(status="failed", engine_seconds=None, **later)

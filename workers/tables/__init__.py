@@ -146,6 +146,15 @@ class Table(Protocol):
         """
         ...
 
+    def fitted(self, schema: pa.Schema) -> pa.Schema:
+        """The columns in types that the format has: those that hold all values of others are in their place.
+        Reaches for nothing.
+
+        Raises:
+            JobError: it has none for a column, which is named.
+        """
+        ...
+
     def create(self, schema: pa.Schema, properties: Mapping[str, str]) -> Snapshot:
         """Make an empty table; one that somebody else has made meanwhile is as good."""
         ...

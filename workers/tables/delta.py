@@ -25,7 +25,6 @@ from workers.tables.delta_files import (
     fitting,
     parted,
     removal,
-    taken,
     told_of,
     writable,
 )
@@ -37,6 +36,9 @@ if TYPE_CHECKING:
 
     from schemas.storage import StorageOptions
     from schemas.tables import Place
+
+TRIES = 10
+"""Of adding columns against others who change the table: one of them gets through each time."""
 
 NOT_READ = {
     "deletionVectors": "rows deleted without their file being written anew; run REORG TABLE … APPLY (PURGE)",
@@ -112,6 +114,10 @@ class DeltaTable:
                 self.place, self.storage, str(table.version()), _plain(table), _properties(table)
             )
 
+    def fitted(self, schema: pa.Schema) -> pa.Schema:
+        """Whole numbers have a sign in Delta, times are of microseconds, and none of a day alone."""
+        return writable(schema, self.place.uri)
+
     def create(self, schema: pa.Schema, properties: Mapping[str, str]) -> DeltaSnapshot:
         """Delta has no free properties of a table: they are in its description, as JSON."""
         with needs("delta"):
@@ -120,12 +126,12 @@ class DeltaTable:
         if {"[", "]"} & set(self.place.uri):
             # Its query engine, which adds columns, ends the process's call with a panic over such a name.
             raise JobError(f"{self.place.uri}: delta-rs takes no name with brackets", key="sink.tables")
-        wanted = taken(writable(schema), self.place.uri)
+        wanted = self.fitted(schema)
         # That a commit failed says that somebody else has made it meanwhile.
         with _errors_as_ours(self.place), suppress(CommitFailedError):
             deltalake.DeltaTable.create(
                 _path(self.place),
-                schema=wanted,
+                schema=deltalake.Schema.from_arrow(wanted),
                 mode="ignore",
                 description=json.dumps(dict(properties), sort_keys=True),
                 storage_options=object_store_options(self.storage, self.place.uri),
@@ -143,10 +149,9 @@ class DeltaTable:
         for _ in range(TRIES):
             table = _load(self.place, self.storage)
             there = _plain(table)
-            wanted = evolved(there, writable(schema), self.place.uri)
+            wanted = evolved(there, self.fitted(schema), self.place.uri)
             if wanted == there:
                 return
-            taken(wanted, self.place.uri)
             try:
                 with _errors_as_ours(self.place):
                     deltalake.write_deltalake(table, wanted.empty_table(), mode="append", schema_mode="merge")
@@ -228,10 +233,12 @@ class DeltaTable:
         """What the log does not know: neither in its newest version nor as taken out since."""
         storage, mine = open_storage(self.place.uri, self.storage), f"gemstream-{run_id}-"
         try:
+            # Not what lies in a folder below: there may be another table, with files of its own.
+            own = join(self.place.uri, "")
             staged = [
                 info.uri
                 for info in storage.list(self.place.uri)
-                if info.uri.rpartition("/")[2].startswith(mine)
+                if info.uri.removeprefix(own).startswith(mine)
             ]
         except ObjectMissing:
             return 0

@@ -16,10 +16,10 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.errors import JobError
 from workers.storage.factory import join, open_storage
 from workers.storage.stream import open_object
 from workers.tables import STAGED, DataFile
+from workers.tables.kinds import SIGNED, common, fitted
 from workers.tables.where import expression, named_in
 
 if TYPE_CHECKING:
@@ -40,53 +40,20 @@ PLACE = "gemstream place"
 """A column of rows' places, while they are put into partitions."""
 
 
-SIGNED = {8: pa.int16(), 16: pa.int32(), 32: pa.int64(), 64: pa.decimal128(20, 0)}
-"""What holds every whole number without a sign of so many bits, which Delta has no type for. delta-rs would
-take those of as many bits, and 200 is no number of 8 bits with a sign."""
-
-
-def writable(schema: pa.Schema) -> pa.Schema:
+def writable(schema: pa.Schema, where: str) -> pa.Schema:
     """Of types that Delta has, for those that it has not and that have one to hold all their values (or, of
-    times, those of whole microseconds)."""
-    return pa.schema([field.with_type(_writable(field.type)) for field in schema])
-
-
-def _writable(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_unsigned_integer(kind):
-        return SIGNED[kind.bit_width]
-    if pa.types.is_float16(kind):
-        return pa.float32()
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", kind.tz and "UTC")
-    if pa.types.is_dictionary(kind):
-        return _writable(kind.value_type)
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_writable(field.type)) for field in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(_writable(kind.key_type), kind.item_field.with_type(_writable(kind.item_type)))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(kind.value_field.with_type(_writable(kind.value_type)))
-    return kind
-
-
-def taken(schema: pa.Schema, where: str) -> Any:
-    """The schema as delta-rs has it.
+    times, those of whole microseconds).
 
     Raises:
-        JobError: a column of a type that Delta has not, for which delta-rs has no error of its own.
+        JobError: Delta has no type for a column.
     """
-    from deltalake import Schema
+    return fitted(schema, _writable, "Delta Lake", where)
 
-    for field in schema:
-        try:
-            Schema.from_arrow(pa.schema([field]))
-        except Exception as error:
-            raise JobError(
-                f"{where}: column {field.name} is {field.type}, which Delta has no type for: leave it out "
-                "(table.columns)",
-                key="table.columns",
-            ) from error
-    return Schema.from_arrow(schema)
+
+def _writable(kind: pa.DataType) -> pa.DataType | None:
+    if pa.types.is_unsigned_integer(kind):
+        return SIGNED[kind.bit_width]
+    return pa.binary() if pa.types.is_fixed_size_binary(kind) else common(kind)
 
 
 def files_of(table: Any) -> list[DataFile]:

@@ -149,6 +149,10 @@ class IcebergTable:
             **identities(_schema_of(table, found), table.schemas().values(), table.specs().values()),
         )
 
+    def fitted(self, schema: pa.Schema) -> pa.Schema:
+        """Whole numbers have 32 or 64 bits and a sign in Iceberg, times are of microseconds."""
+        return writable(schema, self.place.uri)
+
     def create(self, schema: pa.Schema, properties: Mapping[str, str]) -> IcebergSnapshot:
         """The namespace as well, if it is not there."""
         with needs("iceberg"):
@@ -157,7 +161,7 @@ class IcebergTable:
         with errors_as_ours(self.place):
             catalog.create_namespace_if_not_exists(self.place.uri.rpartition(".")[0])
             try:
-                catalog.create_table(self.place.uri, writable(schema), properties=told)
+                catalog.create_table(self.place.uri, self.fitted(schema), properties=told)
             except TableAlreadyExistsError:
                 pass  # by somebody else meanwhile
         there = self.snapshot()
@@ -173,11 +177,11 @@ class IcebergTable:
             table = _load(self.place, self.storage)
             # A changed type is refused here: pyiceberg would widen one without a word, and pass over others.
             now = plain(table.schema())
-            if evolved(now, writable(schema), self.place.uri) == now:
+            if evolved(now, self.fitted(schema), self.place.uri) == now:
                 return
             try:
                 with errors_as_ours(self.place), table.update_schema() as update:
-                    update.union_by_name(writable(schema))
+                    update.union_by_name(self.fitted(schema))
                 return
             except (CommitFailedException, CommitStateUnknownException):
                 continue  # somebody else was faster, or the answer got lost: the table tells

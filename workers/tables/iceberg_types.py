@@ -8,15 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import JobError
+from workers.tables.kinds import SIGNED, common, fitted
 from workers.tables.where import likes_in, named_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 FIELD_ID = b"PARQUET:field_id"
-
-UNSIGNED = {8: pa.int32(), 16: pa.int32(), 32: pa.int64(), 64: pa.decimal128(20, 0)}
-"""What holds every whole number without a sign of so many bits."""
 
 
 def plain(schema: Any) -> pa.Schema:
@@ -27,34 +25,26 @@ def plain(schema: Any) -> pa.Schema:
     return told.remove_metadata()
 
 
-def writable(schema: pa.Schema) -> pa.Schema:
-    """Of types that Iceberg has, for those that it has not and that have one to hold all their values (or, of
-    times, those of whole microseconds). All may be null but what is never."""
-    return pa.schema([field.with_type(_widened(field.type)) for field in schema])
+def writable(schema: pa.Schema, where: str) -> pa.Schema:
+    """Of types that Iceberg has: its smallest whole number has 32 bits. All may be null but what is never.
+
+    Raises:
+        JobError: Iceberg has no type for a column.
+    """
+    return fitted(schema, _writable, "Iceberg", where)
 
 
-def _widened(kind: pa.DataType) -> pa.DataType:
+def _writable(kind: pa.DataType) -> pa.DataType | None:
     if pa.types.is_unsigned_integer(kind):
-        return UNSIGNED[kind.bit_width]
-    if pa.types.is_integer(kind) and kind.bit_width < 32:
-        return pa.int32()
-    if pa.types.is_float16(kind):
-        return pa.float32()
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", kind.tz and "UTC")
-    if pa.types.is_date(kind):
-        return pa.date32()
+        return _writable(SIGNED[kind.bit_width])
+    if pa.types.is_integer(kind):
+        return pa.int32() if kind.bit_width < 32 else kind
     if pa.types.is_time(kind):
         return pa.time64("us")
-    if pa.types.is_dictionary(kind):
-        return _widened(kind.value_type)
-    if pa.types.is_struct(kind):
-        return pa.struct([each.with_type(_widened(each.type)) for each in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(_widened(kind.key_type), kind.item_field.with_type(_widened(kind.item_type)))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return pa.list_(kind.value_field.with_type(_widened(kind.value_type)))
-    return kind
+    if pa.types.is_null(kind):
+        return None
+    is_its_own = kind == pa.uuid() or pa.types.is_fixed_size_binary(kind)
+    return kind if is_its_own else common(kind)
 
 
 def filter_of(where: str | None, schema: Any) -> Any:

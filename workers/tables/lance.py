@@ -32,6 +32,7 @@ from workers.tables.lance_files import (
     plain,
     properties_of,
     refuse_unwritten,
+    writable,
 )
 from workers.tables.shapes import conformed, evolved
 from workers.tables.where import expression, named
@@ -137,6 +138,10 @@ class LanceTable:
                 self.place, self.storage, str(known.version), plain(known.schema), properties_of(newest)
             )
 
+    def fitted(self, schema: pa.Schema) -> pa.Schema:
+        """Lance has nearly all of Arrow's types."""
+        return writable(schema, self.place.uri)
+
     def create(self, schema: pa.Schema, properties: Mapping[str, str]) -> LanceSnapshot:
         """Its properties are metadata of the schema: its configuration would be a version of its own, and
         without it a dataset whose maker was killed in between is one that nobody has made."""
@@ -146,7 +151,7 @@ class LanceTable:
             with errors_as_ours(self.place):
                 try:
                     lance.write_dataset(
-                        schema.with_metadata(dict(properties)).empty_table(),
+                        self.fitted(schema).with_metadata(dict(properties)).empty_table(),
                         path_of(self.place.uri),
                         mode="create",
                         data_storage_version=FORMAT,
@@ -164,7 +169,7 @@ class LanceTable:
         """New columns, and fields within columns, are a version of their own, which writes no data."""
         with needs("lance"):
             from lance.commit import CommitConflictError
-        dataset = opened(self.place, self.storage)
+        dataset, schema = opened(self.place, self.storage), self.fitted(schema)
         refuse_unwritten(dataset, self.place)
         evolved(plain(dataset.schema), schema, self.place.uri)  # a changed type is refused
         new = [lacking for each in schema if (lacking := _lacking(each, dataset.schema)) is not None]

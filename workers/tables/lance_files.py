@@ -14,6 +14,7 @@ from workers.extras import needs
 from workers.storage.factory import join, open_storage
 from workers.tables import KEY, STAGED, DataFile
 from workers.tables.access import object_store_options
+from workers.tables.kinds import common, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -126,6 +127,23 @@ def properties_of(dataset: Any) -> dict[str, str]:
     said = (dataset.schema.metadata or {}).items()
     made = {name.decode(): value.decode() for name, value in said if name.startswith(b"gemstream.")}
     return made | {str(name): str(value) for name, value in dataset.config().items()}
+
+
+def writable(schema: pa.Schema, where: str) -> pa.Schema:
+    """Of types that Lance has: all but a few that tell more of a value's layout than of the value.
+
+    Raises:
+        JobError: Lance has no type for a column.
+    """
+    return fitted(schema, _writable, "Lance", where, lists=True)
+
+
+def _writable(kind: pa.DataType) -> pa.DataType | None:
+    if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):
+        return common(kind)
+    lacking = (pa.types.is_interval, pa.types.is_nested, pa.types.is_run_end_encoded)
+    known = not isinstance(kind, pa.BaseExtensionType) and not any(is_kind(kind) for is_kind in lacking)
+    return kind if known else None
 
 
 def _plain(field: pa.Field) -> pa.DataType:

@@ -199,6 +199,10 @@ class ParquetTable:
         schema = pa.schema([*(each for each in schema if each.name not in names), *fields])
         return ParquetSnapshot(self.place.uri, self.storage, now, schema, files, names)
 
+    def fitted(self, schema: pa.Schema) -> NoReturn:
+        """Never."""
+        raise self._no_commits()
+
     def create(self, schema: pa.Schema, properties: Mapping[str, str]) -> NoReturn:
         """Never."""
         raise self._no_commits()

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from schemas.errors import JobError
+from workers.tables.kinds import is_binary, is_list, is_text
 
 _UNITS = ["s", "ms", "us", "ns"]
 
@@ -69,7 +70,9 @@ def _fitted(there: pa.DataType, ours: pa.DataType, where: str, path: str) -> pa.
         names = {field.name for field in there}
         fields = [_fit(field, ours, where, f"{path}.") for field in there]
         return pa.struct([*fields, *(field.with_nullable(True) for field in ours if field.name not in names)])
-    if _is_list(there) and (_is_list(ours) or pt.is_fixed_size_list(ours)):
+    if there == ours:
+        return there
+    if (pt.is_list(there) or pt.is_large_list(there)) and is_list(ours):
         item = there.value_field.with_type(_fitted(there.value_type, ours.value_type, where, f"{path}[]"))
         return pa.large_list(item) if pt.is_large_list(there) else pa.list_(item)
     if pt.is_map(there) and pt.is_map(ours):
@@ -89,38 +92,32 @@ def _holds(there: pa.DataType, ours: pa.DataType) -> bool:
     """Whether every value of one is one of the other."""
     if there == ours or pt.is_null(ours):
         return True
-    if _is_text(there) and _is_text(ours):
+    if is_text(there) and is_text(ours):
         return True
-    if _is_binary(there) and (_is_binary(ours) or pt.is_fixed_size_binary(ours)):
+    if is_binary(there) and (is_binary(ours) or pt.is_fixed_size_binary(ours)):
         return True
-    if pt.is_date32(there) and pt.is_date(ours):
+    if pt.is_date(there) and pt.is_date(ours):
         return True
+    if pt.is_time(there) and pt.is_time(ours):
+        return bool(_UNITS.index(there.unit) >= _UNITS.index(_fine(ours.unit)))
+    if pt.is_decimal(there) and pt.is_decimal(ours):
+        return bool((there.precision, there.scale) == (ours.precision, ours.scale))
     if pt.is_signed_integer(there) and pt.is_integer(ours):
         return bool(there.bit_width >= ours.bit_width + pt.is_unsigned_integer(ours))
     if pt.is_decimal(there) and pt.is_uint64(ours):
         return bool(there.precision - there.scale >= 20)
     if pt.is_dictionary(ours):
         return _holds(there, ours.value_type)
+    if isinstance(there, pa.BaseExtensionType) or isinstance(ours, pa.BaseExtensionType):
+        return _holds(*(getattr(kind, "storage_type", kind) for kind in (there, ours)))
     if pt.is_floating(there) and pt.is_floating(ours):
         return bool(there.bit_width >= ours.bit_width)
     if pt.is_timestamp(there) and pt.is_timestamp(ours):
-        # Of nanoseconds a table may have whole microseconds: a value that is none is told when it is cast.
-        fine = "us" if ours.unit == "ns" else ours.unit
-        return bool(
-            _UNITS.index(there.unit) >= _UNITS.index(fine) and (there.tz is None) == (ours.tz is None)
-        )
-    if pt.is_time(there) and pt.is_time(ours):
-        return bool(_UNITS.index(there.unit) >= _UNITS.index("us" if ours.unit == "ns" else ours.unit))
+        fine = _UNITS.index(there.unit) >= _UNITS.index(_fine(ours.unit))
+        return bool(fine and (there.tz is None) == (ours.tz is None))
     return False
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pt.is_list(kind) or pt.is_large_list(kind))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind))
+def _fine(unit: str) -> str:
+    """Of nanoseconds a table may have whole microseconds: a value that is none is told when it is cast."""
+    return "us" if unit == "ns" else unit

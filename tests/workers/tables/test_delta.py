@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,19 @@ def test_readers_pass_over_files_by_their_statistics(lake: Lake) -> None:
         (1, 2, 0),
         (30, 40, 0),
     ]
+
+
+def test_what_is_in_a_table_below_is_no_leftover_of_the_one_above(lake: Lake) -> None:
+    place = lake.place.model_copy(update={"uri": f"{lake.place.uri}/out/tables/records"})
+    below = made(replace(lake, place=place))
+    assert below.commit([below.stage(some(1), "dead")])
+    below.stage(some(2), "dead")
+    made(lake).stage(some(3), "dead")
+
+    assert lake.table.discard("dead") == 1
+
+    assert below.keys() == [1]
+    assert below.table.discard("dead") == 1
 
 
 def test_a_commit_on_an_outdated_handle_is_refused_by_the_log_itself(lake: Lake) -> None:

@@ -67,6 +67,17 @@ def test_their_own_readers_see_every_value(lake: Lake) -> None:
     theirs(lake).validate()
 
 
+def test_whose_it_is_stays_with_it(lake: Lake) -> None:
+    lake.table.create(SCHEMA, {OUTPUT: "s3://lake/out"})
+
+    assert lake.newest.properties[OUTPUT] == "s3://lake/out"
+    lake.table.evolve(SCHEMA.append(pa.field("more", pa.int64())))
+    assert lake.commit([lake.stage(some(1))])
+    assert lake.commit([lake.stage(some(2))], lake.newest.files())
+    assert lake.keys() == [2]
+    assert lake.newest.properties[OUTPUT] == "s3://lake/out"
+
+
 def test_a_version_says_which_run_and_commit_it_was(lake: Lake) -> None:
     made(lake)
     assert lake.commit([lake.stage(some(1))], key="first")

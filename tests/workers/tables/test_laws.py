@@ -189,6 +189,23 @@ def test_a_new_column_is_null_in_older_rows(near: Lake) -> None:
     assert near.rows(columns=["said", "key"])[0] == {"said": None, "key": 1}
 
 
+def test_columns_that_two_add_at_once_are_both_there(near: Lake) -> None:
+    made(near)
+    for turn in range(4):
+        ready = Barrier(2)
+
+        def add(number: int, turn: int = turn, ready: Barrier = ready) -> None:
+            wider = SCHEMA.append(pa.field(f"column {turn} {number}", pa.int64()))
+            ready.wait(30)
+            near.table.evolve(wider)
+
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(add, (1, 2)))
+
+    new = [f"column {turn} {number}" for turn in range(4) for number in (1, 2)]
+    assert sorted(near.newest.schema.names) == sorted([*SCHEMA.names, *new])
+
+
 def test_a_column_does_not_change_its_type(near: Lake) -> None:
     made(near, some(1))
     other = pa.schema([pa.field("key", pa.int64()), pa.field("word", pa.float64())])
