@@ -289,8 +289,11 @@ def _opened(storage: StorageOptions, uri: str, info: ObjectInfo) -> Any:
 
     source = open_object(open_storage(uri, storage), info, read_ahead=0)
     try:
-        # Not pre_buffer, which keeps the bytes of every row group until the file is closed.
-        return pq.ParquetFile(source, buffer_size=READ_AHEAD, pre_buffer=False)
+        # Not pre_buffer, which keeps the bytes of every row group until the file is closed. Spark's times of
+        # twelve bytes are nanoseconds to Arrow, and the end of 9999 a day in 1816.
+        return pq.ParquetFile(
+            source, buffer_size=READ_AHEAD, pre_buffer=False, coerce_int96_timestamp_unit="us"
+        )
     except pa.ArrowInvalid as error:
         raise JobError(f"{uri} is no Parquet file: take it out of the table's folder", key="table") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +195,13 @@ def test_a_damaged_page_names_its_file(tmp_path: Path) -> None:
         list(there.read(there.files()[0]))
     with pytest.raises(JobError, match=r"a\.parquet does not hold"):
         list(read_file(f"file://{path}", OPTIONS, there.schema))
+
+
+def test_times_of_twelve_bytes_are_what_they_were(tmp_path: Path) -> None:
+    far = datetime(9999, 12, 31)
+    pq.write_table(
+        pa.table({"until": [far, None]}), tmp_path / "a.parquet", use_deprecated_int96_timestamps=True
+    )
+
+    assert rows(opened(tmp_path)) == [{"until": far}, {"until": None}]
+    assert rows(opened(tmp_path), "until > TIMESTAMP '2024-01-01 00:00:00'") == [{"until": far}]
