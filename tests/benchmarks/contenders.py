@@ -101,12 +101,12 @@ def text_job(folder: Path, **engine: Any) -> JobSpec:
 
 
 def text(folder: Path, turns: Turns) -> None:
-    """Ours."""
+    """Ours, of pictures."""
     run_portions(text_job(folder), folder, turns)
 
 
 def audio(folder: Path, turns: Turns) -> None:
-    """Ours."""
+    """Ours, of recordings."""
     run_portions(audio_job(folder, **SAME), folder, turns)
 
 
@@ -312,12 +312,7 @@ PAIRS = {
             "ray.data.llm",
             (
                 Work(
-                    "by-hand-photos",
-                    f"text of photos of 4 megapixels, {HAND}",
-                    "photo",
-                    1.5,
-                    96,
-                    inputs.camera,
+                    "by-hand-photos", f"text of 4-megapixel photos, {HAND}", "photo", 1.5, 96, inputs.camera
                 ),
                 Work("by-hand-tiny", f"text of pictures of 192 px, {HAND}", "image", 1.1, 800, inputs.tiny),
             ),
