@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from pipelines import runner
+from pipelines import runner, stream
 from pipelines.progress import Progress
 from pipelines.publish import Publisher
 from pipelines.sources import open_source
@@ -130,7 +130,7 @@ def run_portions(job: JobSpec, folder: Path, turns: Turns) -> runner.RunReport:
 
     with (
         patch.object(runner, "source_of", lambda job: Portions(pipe)),
-        patch.object(runner, "Progress", shown),
+        patch.object(stream, "Progress", shown),
         patch.object(Publisher, "_due", lambda publisher: handing[0].complete(publisher)),
     ):
         report = runner.run(job, Console(stderr=True))

@@ -5,16 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tests.benchmarks import contenders
 from tests.benchmarks.contest import WARM, Contest, Turns, Work
+from tests.benchmarks.portions import job_for, run_portions
 from tests.benchmarks.processes import DRIVER, Spent
+from tests.fixtures.runs import GEMMA3
 
 
 def counting(folder: Path, turns: Turns) -> None:
@@ -85,6 +89,32 @@ def test_what_a_process_took_is_known_when_it_is_gone() -> None:
         assert spent.now()[DRIVER] >= before + 1.0
     finally:
         spent.close()
+
+
+class Handed(Turns):
+    """Portions that are there, and what is said of them."""
+
+    def __init__(self, portions: list[Path]) -> None:
+        self.portions, self.said = portions, list[int]()
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self.portions)
+
+    def answered(self, units: int, seconds: float, tokens: int, **facts: float) -> None:
+        assert seconds > 0 and facts["stored"] >= 0
+        self.said.append(units)
+
+
+def test_one_run_answers_portion_after_portion(ray_cluster: None, tmp_path: Path) -> None:
+    portions = [tmp_path / "portions" / name for name in ("a", "b")]
+    for place, portion in enumerate(portions):
+        portion.mkdir(parents=True)
+        for number in range(place + 1):
+            Image.new("RGB", (32, 32), (place, number, 0)).save(portion / f"{number}.png")
+    turns = Handed(portions)
+    job = job_for(tmp_path, ["ocr"], models={"vision": str(GEMMA3)}, engine={"kind": "fault"})
+    report = run_portions(job, tmp_path, turns)
+    assert turns.said == [1, 2] and report.counts.ok == 3
 
 
 @pytest.mark.thorough
