@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import resource
+import signal
 from collections import defaultdict
 
 import numpy as np
@@ -221,6 +223,20 @@ def test_an_entry_that_was_not_looked_up_is_looked_up_now(stage, tmp_path):
         (tmp_path / "a.png").stat().st_mtime_ns
     )
     assert bad["error"]["category"] == "missing"
+
+
+def test_a_disk_that_fills_up_cuts_no_document_short(stage, tmp_path):
+    """A write to it takes what there is room for, and only the next one fails; as with a limit on files."""
+    table = documents(photo(tmp_path / "a.png", (500, 500)))
+    path = tmp_path / "a.png"
+    before, heeded = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size - 1, before[1]))
+    try:
+        [row] = rows(stage, table)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, heeded)
+    assert (row["error"]["category"], row["error"]["transient"]) == ("storage_unavailable", True)
 
 
 def test_too_large_an_object_is_not_read(tmp_path, monkeypatch):
