@@ -296,6 +296,13 @@ def test_a_store_that_heeds_no_precondition_is_found_out(web: _Answers) -> None:
         web.will_say(_http("200 OK", b"other")).read("s3://lake/a", version="another")
 
 
+def test_an_object_that_has_become_shorter_has_changed_and_not_ended(web: _Answers) -> None:
+    storage = web.will_say(_fault("416 Range", "InvalidRange"), _http("200 OK", b""))
+    with pytest.raises(ObjectChanged):
+        storage.read("s3://lake/a", version="another", start=8, length=8)
+    assert storage.read("s3://lake/a", version="e", start=8, length=8) == b""
+
+
 def test_a_range_names_the_version_of_the_whole_where_there_are_no_etags(web: _Answers) -> None:
     head = "HTTP/1.1 {} OK\r\nLast-Modified: Mon, 02 Nov 2026 10:00:00 GMT\r\nContent-Length: {}\r\n{}\r\n"
     part = head.format(206, 2, "Content-Range: bytes 4-5/10\r\n").encode() + b"45"

@@ -126,9 +126,10 @@ class S3Storage:
             request["IfMatch"] = f'"{version}"'
         with errors_as_ours(uri, "read"):
             found, content = self._fetch(request)
-        # Not every store heeds If-Match, and not every store has etags.
-        if version is not None and found is not None and found != version:
-            raise changed(uri)
+        if version is not None:
+            # Not every store heeds If-Match or has etags, and none names the version when it refuses a range.
+            if (self.info(uri).version if found is None else found) != version:
+                raise changed(uri)
         return content
 
     @_patient
