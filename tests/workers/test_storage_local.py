@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import signal
 import subprocess
@@ -78,6 +79,7 @@ def test_links_lead_nowhere_outside(
     (root / "to-folder").symlink_to("folder")
     (root / "in-a-circle").symlink_to(root)
     (root / "to-nothing").symlink_to("nothing")
+    (root / "to-itself").symlink_to("to-itself")
     assert listed(storage, root) == ["folder/file", "to-file"]
     assert {record.message.partition(" ")[0].rpartition("/")[2] for record in caplog.records} == {
         "to-secret",
@@ -85,7 +87,21 @@ def test_links_lead_nowhere_outside(
         "to-folder",
         "in-a-circle",
         "to-nothing",
+        "to-itself",
     }
+
+
+def test_folders_may_lie_deeper_than_calls(storage: LocalStorage, tmp_path: Path) -> None:
+    deepest = "d/" * 200
+    (tmp_path / deepest).mkdir(parents=True)
+    (tmp_path / deepest / "a").touch()
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 150)  # in place of a thousand, which take seconds to make
+    try:
+        found = listed(storage, tmp_path)
+    finally:
+        sys.setrecursionlimit(before)
+    assert found == [f"{deepest}a"]
 
 
 def test_a_linked_root_is_entered(storage: LocalStorage, tmp_path: Path) -> None:
