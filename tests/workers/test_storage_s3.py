@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
+import urllib3
 
 from deploy.demo.objectstore import ObjectStore
 from deploy.demo.objectstore import object_store as start_object_store
@@ -283,6 +284,18 @@ def test_an_answer_that_broke_off_is_asked_for_again(web: _Answers) -> None:
     storage = web.will_say(_http("200 OK", b"hal", length=5), _http("200 OK", b"whole"))
     assert storage.read("s3://lake/a") == b"whole"
     assert web.asked == 2
+
+
+def test_a_tls_connection_that_breaks_is_an_answer_that_broke_off(
+    web: _Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> bytes:
+        raise urllib3.exceptions.SSLError("[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]")
+
+    storage = web.will_say(_http("200 OK", b"whole"))
+    monkeypatch.setattr(urllib3.HTTPResponse, "read", breaks)
+    with pytest.raises(StorageUnavailable, match="broke off"):
+        storage.read("s3://lake/a")
 
 
 def test_a_throttled_request_is_sent_again(web: _Answers) -> None:
