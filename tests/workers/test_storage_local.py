@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -238,3 +238,20 @@ def test_a_file_in_the_way_of_a_folder_is_named(storage: LocalStorage, tmp_path:
     (tmp_path / "a").write_text("")
     with pytest.raises(ObjectMissing, match="a file lies where a folder is needed"):
         storage.publish(normalise(f"{tmp_path}/a/b/c"), b"")
+
+
+def test_a_file_of_another_age_is_listed_without_its_time(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").touch()
+    stat = os.stat
+
+    def aged(path: str, **how: Any) -> os.stat_result:
+        facts = list(stat(path, **how))
+        return os.stat_result([*facts[:8], 300_000_000_000, facts[9]])
+
+    monkeypatch.setattr(os, "stat", aged)
+    uri = normalise(str(tmp_path))
+    [info] = storage.list(uri)
+    monkeypatch.undo()
+    assert info.modified is None and info.version.startswith("0-")

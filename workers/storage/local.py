@@ -210,7 +210,9 @@ def _uri(path: str) -> str:
 
 
 def _info(uri: str, found: os.stat_result) -> ObjectInfo:
-    modified = datetime.fromtimestamp(found.st_mtime, UTC)
+    modified = None
+    with contextlib.suppress(ValueError, OverflowError, OSError):  # a year that no calendar of Python's has
+        modified = datetime.fromtimestamp(found.st_mtime, UTC)
     return ObjectInfo(uri=uri, version=_version(found), size=found.st_size, modified=modified)
 
 
