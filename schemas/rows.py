@@ -311,7 +311,9 @@ def error_value(error: GemstreamError, limits: Limits) -> dict[str, Any]:
     return {
         "stage": error.fields.get("stage", error.stage),
         "category": error.category,
-        "message": error.message,
+        # Parsers quote what they choke on, which need not be UTF-8: Python keeps its bytes as halves of
+        # surrogate pairs, and Arrow takes none.
+        "message": error.message.encode("utf-8", "backslashreplace").decode(),
         "transient": isinstance(error, TransientError),
         "setting": setting,
         "limit": None if value is None else f"{value:g}" if isinstance(value, float) else str(value),

@@ -8,11 +8,12 @@ from typing import Any
 MASK = "**********"
 """As pydantic writes a SecretStr."""
 _NAMED = re.compile(
-    r"(token|(api|access|account|sas|secret)[_.-]?key|secret|password|passwd|pwd|credential|authorization"
-    r"|cookie|connection[_.-]?string)s?$",
+    r"(token|(api|access|account|sas|secret|private)[_.-]?key|secret|password|passwd|pwd|passphrase|credential"
+    r"|authorization|signature|cookie|connection[_.-]?string)s?$|^sig$",
     re.IGNORECASE,
 )
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
+_USER_INFO = re.compile(r"(?<=://)[^/\s]+@")
+"""Up to the last @: one may stand in a password."""
 _QUERY = re.compile(r"(?<=[?&])([^=&#\s]+)=([^&#\s]+)")
 """A setting in an address, as drivers of databases take passwords."""
 

@@ -196,7 +196,10 @@ class Fetcher:
                 with (folder / DOCUMENT).open("wb", buffering=0) as file:
                     for piece in chain((first,), rest):
                         state.update(piece)
-                        file.write(piece)
+                        view = memoryview(piece)
+                        while view:
+                            # A disk that fills up takes what there is room for, and complains the next time.
+                            view = view[file.write(view) :]
             except BaseException:
                 self._scratch.release(folder)
                 raise

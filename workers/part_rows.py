@@ -155,7 +155,7 @@ def metadata_of(opened: Opened) -> str:
     values: dict[str, Any] = dict(opened.metadata)
     if opened.warnings:
         values["warnings"] = list(opened.warnings)
-    return canonical(values)
+    return canonical(values).encode("utf-8", "replace").decode()
 
 
 def table_of(rows: list[Row], attributes: pa.Array | None) -> pa.Table:

@@ -27,9 +27,7 @@ class Scratch:
     def __init__(self) -> None:
         _sweep()
         self._free: deque[Path] = deque()
-        self._root = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self._lock = os.open(self._root / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._root, self._lock = _made()
 
     def folder(self) -> Path:
         """An empty folder, to be handed back by `release`."""
@@ -54,6 +52,18 @@ class Scratch:
             os.close(self._lock)
             self._lock = -1
             shutil.rmtree(self._root, ignore_errors=True)
+
+
+def _made() -> tuple[Path, int]:
+    """A folder, and its lock."""
+    while True:
+        root = Path(tempfile.mkdtemp(prefix=PREFIX))
+        lock = os.open(root / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.fstat(lock).st_nlink:
+            return root, lock
+        # A process that started at the same moment had the lock first, and swept it.
+        os.close(lock)
 
 
 def _sweep() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
@@ -76,9 +77,6 @@ class CsvRows:
         """Reads the header."""
         self._storage, self._info = storage, info
         names = next(_csv(_text(storage, info), info.uri), [])
-        double = sorted({name for name in names if names.count(name) > 1})
-        if double:
-            raise JobError(f"manifest {info.uri} has two columns named {double[0]!r}", key="manifest")
         self._names = names
         self.attributes = _struct(pa.schema([(name, pa.string()) for name in names]), info.uri)
 
@@ -201,6 +199,9 @@ def _csv(lines: Iterator[str], uri: str) -> Iterator[list[str]]:
 
 def _struct(schema: pa.Schema, uri: str) -> pa.DataType | None:
     """The type of all columns but `uri`, or None when there are no others."""
+    double = sorted(name for name, count in Counter(schema.names).items() if count > 1)
+    if double:
+        raise JobError(f"manifest {uri} has two columns named {double[0]!r}", key="manifest")
     if URI not in schema.names:
         found = ", ".join(repr(name) for name in schema.names) or "none"
         raise JobError(f"manifest {uri} has no column 'uri'; its columns: {found}", key="manifest")

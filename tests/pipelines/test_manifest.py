@@ -58,6 +58,14 @@ def as_parquet(rows: Rows) -> bytes:
     return buffer.getvalue()
 
 
+def twice(name: str) -> bytes:
+    """A Parquet file with two columns of one name, which most of its readers make nothing of."""
+    sink = io.BytesIO()
+    column = pa.array(["a"])
+    pq.write_table(pa.Table.from_arrays([column, column, column], names=["uri", name, name][-3:]), sink)
+    return sink.getvalue()
+
+
 FORMATS: dict[str, Callable[[Rows], bytes]] = {
     "txt": as_txt,
     "csv": as_csv,
@@ -226,6 +234,8 @@ def test_globs_and_limit_apply(tmp_path: Path) -> None:
         ("list.parquet", b"PAR?", "no Parquet file"),
         ("list.parquet", as_parquet([{"path": "a", "n": 1}]), "no column 'uri'; its columns: 'path', 'n'"),
         ("list.parquet", as_parquet([{"uri": 1}]), "column 'uri' is int64"),
+        ("list.parquet", twice("n"), "two columns named 'n'"),
+        ("list.parquet", twice("uri"), "two columns named 'uri'"),
         ("list.xlsx", b"", "write it as .txt, .csv, .jsonl, .parquet"),
     ],
 )

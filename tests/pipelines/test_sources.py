@@ -136,6 +136,7 @@ def test_an_unknown_scheme_is_refused_before_anything_is_listed() -> None:
         (["*.pdf", "!secret*"], [], ["a.pdf"], ["secret.pdf"]),
         ([], ["*.tmp", "cache/"], ["a.pdf", "cache"], ["b/a.tmp", "cache/a.pdf", "b/cache/a.pdf"]),
         (["*.pdf"], ["old"], ["a.pdf", "older/a.pdf"], ["old/a.pdf"]),
+        (["*.pdf"], ["old/"], ["a\nb/c.pdf", "a\nb/c\nd/e.pdf"], ["a\nb/old/c.pdf", "a\nb/c.png"]),
         ([r"\#1.pdf", "a b.pdf", "ü*.pdf"], [], ["#1.pdf", "a b.pdf", "über.pdf"], ["1.pdf"]),
     ],
 )

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from schemas.errors import JobError
 from schemas.job import JobSpec, load_job, make_job
+from schemas.secrets import masked
 
 GOOD: dict[str, Any] = {"input": "s3://in/docs", "output": "s3://out/table", "tasks": ["ocr"]}
 
@@ -94,3 +95,18 @@ def test_what_a_run_writes_down_is_a_job_again() -> None:
 def test_a_job_does_not_change() -> None:
     with pytest.raises(ValidationError):
         JobSpec.model_validate(GOOD).seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("http://user:hunt@er2@host/v1", ""),
+        ("https://host/a?sig=er2&x=1", ""),
+        ("https://host/a?X-Amz-Signature=er2", ""),
+        ("er2", "private_key"),
+        ("er2", "ssl_passphrase"),
+    ],
+)
+def test_what_is_written_down_is_without_secrets(value: str, name: str) -> None:
+    assert "er2" not in masked(value, name)
+    assert masked("https://host/a?significance=er2", "sigma") == "https://host/a?significance=er2"

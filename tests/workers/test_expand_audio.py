@@ -242,3 +242,50 @@ def test_titles_are_metadata(tmp_path):
     opened, _ = expanded(tmp_path / "a.flac", tmp_path)
     assert opened.metadata["title"] == "Board meeting"
     assert opened.metadata["artist"] == "R. Okafor"
+
+
+def mp3(path, seconds, kbits, xing):
+    """An MP3 as encoders write it, or without the frame that tells its length."""
+    kind = {} if xing else {"options": {"write_xing": "0", "id3v2_version": "0"}}
+    with av.open(str(path), "w", format="mp3", **kind) as container:
+        stream = container.add_stream("libmp3lame", rate=RATE, layout="mono")
+        stream.bit_rate = kbits * 1000
+        frame = av.AudioFrame.from_ndarray(tone(seconds)[None], format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        size = stream.codec_context.frame_size
+        resampler = av.AudioResampler(stream.codec_context.format, "mono", RATE, size)
+        for piece in [*resampler.resample(frame), *resampler.resample(None), None]:
+            container.mux(stream.encode(piece))
+    return path.read_bytes()
+
+
+def test_a_recording_is_as_long_as_its_file_and_not_as_its_header_says(tmp_path):
+    long, short = mp3(tmp_path / "a", 4, 32, True), mp3(tmp_path / "b", 2, 64, True)
+    loose, spare = mp3(tmp_path / "c", 2, 64, False), mp3(tmp_path / "d", 4, 16, False)
+    soundfile.write(tmp_path / "e", tone(3), RATE, format="OGG", subtype="VORBIS")
+    ogg = (tmp_path / "e").read_bytes()
+    unsized = bytearray(wav(tmp_path / "f", tone(2)).read_bytes())
+    place = unsized.index(b"data") + 4
+    unsized[place : place + 4] = bytes(4)
+    found = {}
+    for name, content in {
+        "cut off": long[: len(long) // 2],
+        "title at the end": short + b"TAG".ljust(128, b"\0"),
+        "joined": short + long,
+        "slower than it begins": loose + spare,
+        "faster than it begins": spare + loose,
+        "joined ogg": ogg + ogg,
+        "not closed": bytes(unsized),
+    }.items():
+        (tmp_path / "document").write_bytes(content)
+        opened, _ = expanded(tmp_path / "document", tmp_path)
+        found[name] = round(opened.plan["samples"] / RATE)
+    assert found == {
+        "cut off": 2,
+        "title at the end": 2,
+        "joined": 6,
+        "slower than it begins": 6,
+        "faster than it begins": 6,
+        "joined ogg": 6,
+        "not closed": 2,
+    }

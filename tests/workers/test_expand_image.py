@@ -279,6 +279,19 @@ def test_too_many_pixels_are_refused_by_the_header(tmp_path, kind):
     assert "limits.pixels = 20,000" in caught.value.message
 
 
+def test_a_page_that_was_cut_off_a_tiff_is_an_error(tmp_path):
+    pages = [Image.new("L", (100, 100), 40 * number) for number in range(4)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with Image.open(tmp_path / "a.tif") as image:
+        image.seek(3)
+        place = image._frame_pos[3]
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[: place + 20])
+    opened, parts = expanded(tmp_path / "a.tif")
+    assert [type(part.error) for part in parts] == [type(None), type(None), type(None), CorruptDocument]
+    assert any("after page 3" in warning for warning in opened.warnings)
+
+
 def test_one_huge_page_of_a_tiff_costs_that_page(tmp_path):
     pages = [Image.new("L", (100, 100)), Image.new("L", (300, 300)), Image.new("L", (50, 100))]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])

@@ -144,6 +144,16 @@ def test_a_truncated_file_is_repaired_with_a_warning_or_refused(tmp_path):
         assert all(part.content or part.error for part in parts)
 
 
+def test_a_page_that_was_cut_off_is_no_white_page(tmp_path):
+    path = pdf(tmp_path / "a.pdf", [(A4, f"page {number}", 0) for number in range(6)])
+    whole, place = path.read_bytes(), pymupdf.open(path)[3].xref
+    path.write_bytes(whole[: whole.index(f"\n{place} 0 obj".encode())])
+    _, parts = expanded(path)
+    assert [part.text for part in parts if part.error is None] == ["page 0", "page 1", "page 2"]
+    assert len(parts) == 6
+    assert all(isinstance(part.error, CorruptDocument) for part in parts[3:])
+
+
 def test_a_page_whose_content_is_lost_is_no_white_page(tmp_path):
     path = pdf(tmp_path / "a.pdf", [(A4, "first", 0), (A4, "second", 0)])
     document = pymupdf.open(path)

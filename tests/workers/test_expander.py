@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import resource
+import signal
 from collections import defaultdict
 
 import numpy as np
@@ -221,6 +223,39 @@ def test_an_entry_that_was_not_looked_up_is_looked_up_now(stage, tmp_path):
         (tmp_path / "a.png").stat().st_mtime_ns
     )
     assert bad["error"]["category"] == "missing"
+
+
+def test_a_message_that_quotes_what_is_no_utf8_is_written_down(stage, tmp_path):
+    """MuPDF does so, of a font whose encoding has a name in some national code page."""
+    document = pymupdf.open()
+    page = document.new_page()
+    font, content = document.get_new_xref(), document.get_new_xref()
+    document.update_object(
+        font,
+        "<</Type/Font/Subtype/Type0/BaseFont/A/Encoding/#e9#e8/DescendantFonts[<</Type/Font"
+        "/Subtype/CIDFontType0/BaseFont/A/CIDSystemInfo<</Registry(A)/Ordering(A)/Supplement 0>>>>]>>",
+    )
+    document.update_object(content, "<<>>")
+    document.update_stream(content, b"BT /F 12 Tf ( ) Tj ET", new=True)
+    page.set_contents(content)
+    document.xref_set_key(page.xref, "Resources", f"<</Font<</F {font} 0 R>>>>")
+    document.save(tmp_path / "a.pdf")
+    [row] = rows(stage, documents(tmp_path / "a.pdf"))
+    assert row["error"]["category"] == "corrupt" and "udce9" in row["error"]["message"]
+
+
+def test_a_disk_that_fills_up_cuts_no_document_short(stage, tmp_path):
+    """A write to it takes what there is room for, and only the next one fails; as with a limit on files."""
+    table = documents(photo(tmp_path / "a.png", (500, 500)))
+    path = tmp_path / "a.png"
+    before, heeded = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size - 1, before[1]))
+    try:
+        [row] = rows(stage, table)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, heeded)
+    assert (row["error"]["category"], row["error"]["transient"]) == ("storage_unavailable", True)
 
 
 def test_too_large_an_object_is_not_read(tmp_path, monkeypatch):

@@ -1,10 +1,11 @@
 """Scratch folders end with their process, however it ends."""
 
+import fcntl
 import subprocess
 import sys
 import time
 
-from workers.scratch import PREFIX, Scratch
+from workers.scratch import PREFIX, Scratch, _sweep
 
 HOLD = """
 import time
@@ -48,3 +49,20 @@ def test_folders_are_used_again_and_empty(tmp_path, monkeypatch):
     assert list(first.iterdir()) == []
     assert scratch.folder() != first
     scratch.close()
+
+
+def test_a_folder_that_is_swept_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    lock, started = fcntl.flock, []
+
+    def late(descriptor, how):
+        if how == fcntl.LOCK_EX and not started:
+            started.append(True)
+            _sweep()  # as another process does that starts now
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    scratch = Scratch()
+    assert scratch.folder().is_dir()
+    scratch.close()
+    assert list(tmp_path.iterdir()) == []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -78,6 +79,7 @@ def test_links_lead_nowhere_outside(
     (root / "to-folder").symlink_to("folder")
     (root / "in-a-circle").symlink_to(root)
     (root / "to-nothing").symlink_to("nothing")
+    (root / "to-itself").symlink_to("to-itself")
     assert listed(storage, root) == ["folder/file", "to-file"]
     assert {record.message.partition(" ")[0].rpartition("/")[2] for record in caplog.records} == {
         "to-secret",
@@ -85,7 +87,21 @@ def test_links_lead_nowhere_outside(
         "to-folder",
         "in-a-circle",
         "to-nothing",
+        "to-itself",
     }
+
+
+def test_folders_may_lie_deeper_than_calls(storage: LocalStorage, tmp_path: Path) -> None:
+    deepest = "d/" * 200
+    (tmp_path / deepest).mkdir(parents=True)
+    (tmp_path / deepest / "a").touch()
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 150)  # in place of a thousand, which take seconds to make
+    try:
+        found = listed(storage, tmp_path)
+    finally:
+        sys.setrecursionlimit(before)
+    assert found == [f"{deepest}a"]
 
 
 def test_a_linked_root_is_entered(storage: LocalStorage, tmp_path: Path) -> None:
@@ -222,3 +238,20 @@ def test_a_file_in_the_way_of_a_folder_is_named(storage: LocalStorage, tmp_path:
     (tmp_path / "a").write_text("")
     with pytest.raises(ObjectMissing, match="a file lies where a folder is needed"):
         storage.publish(normalise(f"{tmp_path}/a/b/c"), b"")
+
+
+def test_a_file_of_another_age_is_listed_without_its_time(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").touch()
+    stat = os.stat
+
+    def aged(path: str, **how: Any) -> os.stat_result:
+        facts = list(stat(path, **how))
+        return os.stat_result([*facts[:8], 300_000_000_000, facts[9]])
+
+    monkeypatch.setattr(os, "stat", aged)
+    uri = normalise(str(tmp_path))
+    [info] = storage.list(uri)
+    monkeypatch.undo()
+    assert info.modified is None and info.version.startswith("0-")

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
+import urllib3
 
 from deploy.demo.objectstore import ObjectStore
 from deploy.demo.objectstore import object_store as start_object_store
@@ -285,6 +286,18 @@ def test_an_answer_that_broke_off_is_asked_for_again(web: _Answers) -> None:
     assert web.asked == 2
 
 
+def test_a_tls_connection_that_breaks_is_an_answer_that_broke_off(
+    web: _Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> bytes:
+        raise urllib3.exceptions.SSLError("[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]")
+
+    storage = web.will_say(_http("200 OK", b"whole"))
+    monkeypatch.setattr(urllib3.HTTPResponse, "read", breaks)
+    with pytest.raises(StorageUnavailable, match="broke off"):
+        storage.read("s3://lake/a")
+
+
 def test_a_throttled_request_is_sent_again(web: _Answers) -> None:
     storage = web.will_say(_fault("503 Slow Down", "SlowDown"), _http("200 OK", b"whole"))
     assert storage.read("s3://lake/a") == b"whole"
@@ -294,6 +307,13 @@ def test_a_throttled_request_is_sent_again(web: _Answers) -> None:
 def test_a_store_that_heeds_no_precondition_is_found_out(web: _Answers) -> None:
     with pytest.raises(ObjectChanged):
         web.will_say(_http("200 OK", b"other")).read("s3://lake/a", version="another")
+
+
+def test_an_object_that_has_become_shorter_has_changed_and_not_ended(web: _Answers) -> None:
+    storage = web.will_say(_fault("416 Range", "InvalidRange"), _http("200 OK", b""))
+    with pytest.raises(ObjectChanged):
+        storage.read("s3://lake/a", version="another", start=8, length=8)
+    assert storage.read("s3://lake/a", version="e", start=8, length=8) == b""
 
 
 def test_a_range_names_the_version_of_the_whole_where_there_are_no_etags(web: _Answers) -> None:

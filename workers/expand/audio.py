@@ -40,6 +40,13 @@ SILENT_SECONDS = 0.01
 MISSING_SECONDS = 0.5
 """Headers of MP3 and AAC are estimates; what is missing beyond this is noted."""
 
+ESTIMATED = ("MP3", "OGG", "FLAC")
+"""Formats of which libsndfile reads no more than it takes a recording to be: of an MP3 with a variable bit
+rate and no header that says so, what its first frames would make of it; of recordings one behind the other in
+one file, the first."""
+TAG_BYTES = 128
+"""At the end of many an MP3: title and artist."""
+
 FFMPEG_FORMATS = "aac,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,nistsphere,ogg,w64,wav"
 """No playlists: one of those in disguise could have FFmpeg read other files, or call addresses."""
 
@@ -129,26 +136,32 @@ class AudioExpander:
 class _Source:
     """A decoder at work: blocks of (rate, channels x samples), and what it says of the file.
 
-    `promised` is the length the header states, in seconds; `notes` grow while the blocks are read.
+    `promised` is the length the header states, in seconds; `notes` grow while the blocks are read, and
+    `unread` is, once they are, how many bytes of the file were not looked at.
     """
 
     metadata: dict[str, str]
     promised: float
     blocks: Iterator[tuple[int, Samples]]
     notes: list[str]
+    unread: int = 0
 
 
 def _decode(path: Path, raw: Path, rate: int, limits: Limits) -> tuple[dict[str, str], list[str]]:
     """Write the recording's samples to `raw`; what the file says of itself, and what went wrong."""
     import soundfile
 
-    kept = 0
+    kept, reason = 0, ""
     try:
         source = _by_soundfile(path)
         kept = _write(source.blocks, raw, rate, limits)
+        if _goes_on(path, source, kept / rate):
+            reason = "it goes on behind what libsndfile reads"
     except soundfile.LibsndfileError as error:
         kept = raw.stat().st_size // SAMPLE_BYTES if raw.exists() else 0
-        source = _by_ffmpeg(path, str(error.error_string).strip(" ."))
+        reason = str(error.error_string).strip(" .")
+    if reason:
+        source = _by_ffmpeg(path, reason)
         again = raw.with_suffix(".again")
         found = _write(source.blocks, again, rate, limits)
         if found >= kept:
@@ -161,10 +174,26 @@ def _decode(path: Path, raw: Path, rate: int, limits: Limits) -> tuple[dict[str,
     return source.metadata, source.notes
 
 
+def _goes_on(path: Path, source: _Source, seconds: float) -> bool:
+    """Whether there is more in a recording than libsndfile found, as FFmpeg counts without decoding it."""
+    if source.unread <= TAG_BYTES or (seconds and source.metadata["format"] not in ESTIMATED):
+        return False
+    try:
+        return _packed_seconds(path) > seconds + MISSING_SECONDS
+    except (CorruptDocument, UnsupportedMedia):
+        return False
+
+
 def _by_soundfile(path: Path) -> _Source:
     import soundfile
 
-    file = soundfile.SoundFile(path)
+    opened = path.open("rb", buffering=0)
+    try:
+        # By its descriptor, whose place says how far the file was read.
+        file = soundfile.SoundFile(opened.fileno(), closefd=False)
+    except soundfile.LibsndfileError:
+        opened.close()
+        raise
     metadata = {
         "format": file.format,
         "codec": file.subtype,
@@ -177,14 +206,19 @@ def _by_soundfile(path: Path) -> _Source:
     notes = ["its header states another length than it has; what is there is used"] if mended else []
 
     def blocks() -> Iterator[tuple[int, Samples]]:
-        with file:
-            for block in file.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
+        with opened, file:
+            # Not file.blocks: it hears not that a read came to the end, and gives the block before once more,
+            # for as long as the header promises.
+            while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
                 yield file.samplerate, block.T
+            source.unread = path.stat().st_size - opened.tell()
 
-    return _Source(metadata, file.frames / file.samplerate, blocks(), notes)
+    source = _Source(metadata, file.frames / file.samplerate, blocks(), notes)
+    return source
 
 
-def _by_ffmpeg(path: Path, reason: str) -> _Source:
+def _sound(path: Path, reason: str) -> tuple[Any, Any]:
+    """A recording as FFmpeg opens it, and the stream to hear."""
     import av
 
     options = {"format_whitelist": FFMPEG_FORMATS, "protocol_whitelist": "file"}
@@ -202,7 +236,19 @@ def _by_ffmpeg(path: Path, reason: str) -> _Source:
         raise UnsupportedMedia(
             f"there is no audio stream in it, only {kinds}: nothing to transcribe", stage="expand"
         )
-    stream = streams.best("audio") or streams.audio[0]
+    return container, streams.best("audio") or streams.audio[0]
+
+
+def _packed_seconds(path: Path) -> float:
+    """How long all packets of a recording last: a tenth of the time that it takes to decode them."""
+    container, stream = _sound(path, "")
+    with closing(container):
+        lengths = sum(packet.duration or 0 for packet in _packets(container, stream, []))
+    return float(lengths * (stream.time_base or 0))
+
+
+def _by_ffmpeg(path: Path, reason: str) -> _Source:
+    container, stream = _sound(path, reason)
     metadata = {
         "format": container.format.name,
         "codec": stream.codec_context.name,

@@ -192,7 +192,9 @@ def _pages(image: Image, limits: Limits) -> tuple[list[int], list[str]]:
         except (OSError, ValueError, SyntaxError, TypeError, KeyError) as error:
             if not frames:
                 raise
+            # Itself a part, which fails: how many pages come behind it, nobody knows.
             notes.append(f"the directory after page {frame} cannot be read: {error}")
+            frames.append(frame)
             break
         if int(image.tag_v2.get(254, 0)) & REDUCED:  # type: ignore[attr-defined]
             notes.append("smaller copies of its pages are left out")
@@ -224,13 +226,20 @@ def _part(image: Image, index: int, frame: int, options: ExpandOptions, limits: 
 
     try:
         if image.format == "TIFF":
-            image.seek(frame)
+            _turn_to(image, frame)
         _check_size(image, limits)
         return _shown(image, index, options, limits)
     except images.DecompressionBombError as error:
         return Part(index, error=_too_many_pixels(error, limits))
     except GemstreamError as error:
         return Part(index, error=error)
+
+
+def _turn_to(image: Image, frame: int) -> None:
+    try:
+        image.seek(frame)
+    except (OSError, ValueError, SyntaxError, TypeError, KeyError) as error:
+        raise CorruptDocument(f"page {frame + 1} and what is behind it cannot be read: {error}") from error
 
 
 def _shown(image: Image, index: int, options: ExpandOptions, limits: Limits) -> Part:

@@ -148,6 +148,7 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
     _complaints()
     try:
         page = document.load_page(index)
+        _refuse_nothing(document, page)
         width, height = float(page.rect.width), float(page.rect.height)
         layer = page.get_textpage(flags=pymupdf.TEXTFLAGS_TEXT)
         text = _clean(page.get_text(textpage=layer)).strip("\n ")
@@ -276,6 +277,13 @@ def _pictured(page: Any) -> float:
     whole = abs(page.rect.get_area()) or 1.0
     areas = [(page.rect & info["bbox"]).get_area() for info in page.get_image_info()]
     return float(sum(areas) / whole)
+
+
+def _refuse_nothing(document: Any, page: Any) -> None:
+    """Of a page that is listed and not there, as in a file that was cut off, MuPDF makes a white one."""
+    place = int(page.xref)
+    if place and (place >= document.xref_length() or not document.xref_object(place).startswith("<<")):
+        raise CorruptDocument(f"page {page.number + 1} is listed, and not in the file: it was cut off")
 
 
 def _refuse_lost_content(page: Any, picture: Any, text: str) -> None:

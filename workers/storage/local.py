@@ -144,20 +144,32 @@ class LocalStorage:
 
 
 def _walk(folder: str, root: str) -> Iterator[ObjectInfo]:
-    uri = _uri(folder)
-    with _errors_as_ours(uri), os.scandir(folder) as entries:
-        # S3 sorts whole keys, in which "a/b" comes after "a-b": a folder sorts with its slash.
-        names = sorted(
-            entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
-            for entry in entries
-            if not entry.name.endswith(_UNFINISHED)
-        )
-    for name in names:
+    # Not by recursion: a path has room for more folders than Python has for calls.
+    levels = [(folder, _names(folder))]
+    while levels:
+        folder, names = levels[-1]
+        name = next(names, None)
+        if name is None:
+            levels.pop()
+            continue
         path = os.path.join(folder, name)
         if name.endswith("/"):
-            yield from _walk(path[:-1], root)
+            levels.append((path[:-1], _names(path[:-1])))
         elif (found := _listed(path, root)) is not None:
             yield _info(_uri(path), found)
+
+
+def _names(folder: str) -> Iterator[str]:
+    """What is in a folder; S3 sorts whole keys, in which "a/b" comes after "a-b": a folder sorts with its
+    slash, and has it here."""
+    with _errors_as_ours(_uri(folder)), os.scandir(folder) as entries:
+        return iter(
+            sorted(
+                entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
+                for entry in entries
+                if not entry.name.endswith(_UNFINISHED)
+            )
+        )
 
 
 def _listed(path: str, root: str) -> os.stat_result | None:
@@ -171,7 +183,9 @@ def _listed(path: str, root: str) -> os.stat_result | None:
                     log.warning("%s links to a folder, or out of the input: left out", uri)
                     return None
             found = os.stat(path)
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
+                raise
             log.warning("%s was removed while it was listed, or is a link to nothing: left out", uri)
             return None
     return found if stat.S_ISREG(found.st_mode) else None
@@ -196,7 +210,9 @@ def _uri(path: str) -> str:
 
 
 def _info(uri: str, found: os.stat_result) -> ObjectInfo:
-    modified = datetime.fromtimestamp(found.st_mtime, UTC)
+    modified = None
+    with contextlib.suppress(ValueError, OverflowError, OSError):  # a year that no calendar of Python's has
+        modified = datetime.fromtimestamp(found.st_mtime, UTC)
     return ObjectInfo(uri=uri, version=_version(found), size=found.st_size, modified=modified)
 
 

@@ -126,9 +126,10 @@ class S3Storage:
             request["IfMatch"] = f'"{version}"'
         with errors_as_ours(uri, "read"):
             found, content = self._fetch(request)
-        # Not every store heeds If-Match, and not every store has etags.
-        if version is not None and found is not None and found != version:
-            raise changed(uri)
+        if version is not None:
+            # Not every store heeds If-Match or has etags, and none names the version when it refuses a range.
+            if (self.info(uri).version if found is None else found) != version:
+                raise changed(uri)
         return content
 
     @_patient
@@ -229,13 +230,8 @@ class S3Storage:
 
 
 def _fetch_once(client: Any, request: Mapping[str, Any]) -> tuple[str | None, bytes]:
-    from botocore.exceptions import (
-        ClientError,
-        FlexibleChecksumError,
-        IncompleteReadError,
-        ReadTimeoutError,
-        ResponseStreamingError,
-    )
+    from botocore.exceptions import ClientError, FlexibleChecksumError, HTTPClientError, IncompleteReadError
+    from urllib3.exceptions import HTTPError
 
     try:
         answer = client.get_object(**request)
@@ -246,7 +242,8 @@ def _fetch_once(client: Any, request: Mapping[str, Any]) -> tuple[str | None, by
     try:
         with closing(answer["Body"]) as body:  # itself entered, it hands out urllib3's stream and its errors
             content: bytes = body.read()
-    except (FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError) as error:
+    # urllib3's own: botocore lets that of a TLS connection that breaks through.
+    except (FlexibleChecksumError, HTTPClientError, IncompleteReadError, HTTPError) as error:
         raise BrokenBody(type(error).__name__) from error
     whole = str(answer.get("ContentRange", "")).rpartition("/")[2]  # of a range: "bytes 0-9/42"
     return _version(answer, int(whole) if whole.isdigit() else len(content)), content
