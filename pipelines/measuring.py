@@ -64,10 +64,9 @@ def bench(
     what that took is printed, to size runs by. Where no input is named, pages, photos and recordings are
     made for it. Nothing is written but the file of --save.
     """
-    from rich.console import Console
-
     from pipelines.bench import bench as measure
     from pipelines.specimens import write_specimens
+    from pipelines.terminal import terminal
 
     given = settings_of(locals())
     with tempfile.TemporaryDirectory(prefix="gemstream-bench-") as folder:
@@ -83,7 +82,7 @@ def bench(
     if as_json:
         typer.echo(rates.model_dump_json(indent=2))
     else:
-        Console().print(table(rates))
+        terminal().print(table(rates))
         typer.echo(f"{rates.hardware}; {rates.source}")
     if save is not None:
         typer.echo(f"saved as {save}: `gemstream plan --rates {save}`", err=True)

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import yaml
-from rich.console import Console
 
 from pipelines.attach import attach, one_of_each
 from pipelines.beforehand import refuse_beforehand
@@ -35,6 +34,7 @@ from pipelines.settle import settle
 from pipelines.sources import open_source
 from pipelines.sources.hidden import hidden_source
 from pipelines.stream import Stream
+from pipelines.terminal import terminal
 from pipelines.verdict import Bottleneck, judge
 from pipelines.versions import versions
 from pipelines.waiting import Waiting, mention_cpus
@@ -44,6 +44,8 @@ from workers.storage.factory import join, open_storage
 from workers.tally import TOKENS
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pipelines.audit import Audit
     from pipelines.reckoning import Reckoning
     from pipelines.sources import Source
@@ -74,7 +76,7 @@ def run(
         GemstreamError: the source, the output or the engines failed; what was published stays, and the same
             command goes on from there.
     """
-    console = console or Console(stderr=True)
+    console = console or terminal(stderr=True)
     with interrupted_anywhere():
         plan, report = _run(job, console, selection, metrics_port)
         return with_page(plan, report, console)
@@ -121,7 +123,7 @@ def _run(
         try:
             chosen = settle_models(job, lambda: memory_of_cluster(gpus))
             for pool, reason in chosen.reasons.items():
-                console.print(f"models.{pool}: {reason}")
+                console.print(f"models.{pool}: {reason}", markup=False)
             plan = make_plan(chosen.job, source.attributes, gpus, selection)
             plan = replace(plan, run_id=first.run_id)
             return plan, _stream(plan, source, console, lease)

@@ -19,16 +19,15 @@ def errors(
     as_json: AsJson = False,
 ) -> None:
     """Say what failed and is not made good yet: how much of each category, and which documents."""
-    from rich.console import Console
-
     from pipelines.failures import read_failures
+    from pipelines.terminal import terminal
 
     found = read_failures(output, category or (), storage_of(setting))
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:
         if found.groups:
-            Console().print(found.table())
+            terminal().print(found.table())
         for line in found.lines():
             typer.echo(line)
 
@@ -60,12 +59,12 @@ def gc(output: OutputOf, setting: Setting = None) -> None:
 
 def show(report: RunReport, as_json: bool) -> None:
     """Print a run's report and leave with its exit code."""
-    from rich.console import Console
+    from pipelines.terminal import terminal
 
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
     else:
-        Console().print(report.table())
+        terminal().print(report.table())
         typer.echo(report.verdict)
         typer.echo(f"{report.files} files under {report.output}, the run under _runs/{report.run_id}")
         if report.page:
