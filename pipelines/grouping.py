@@ -33,10 +33,10 @@ def duplicates(
         FILE,
         find_near,
         groups_in,
-        refuse_no_output,
         refuse_without_libraries,
         write_near,
     )
+    from pipelines.occupancy import refuse_no_output
     from schemas.duplicates import DuplicateOptions
     from schemas.errors import JobError
     from workers.storage.factory import join, normalise
@@ -48,7 +48,7 @@ def duplicates(
     except ValidationError as error:
         raise JobError(f"--text {text}: {error.errors()[0]['msg']}", key="duplicates.text") from error
     refuse_without_libraries(options)
-    refuse_no_output(output, storage_of(setting))
+    refuse_no_output(output, storage_of(setting), "nothing to group")
     found = find_near(output, storage_of(setting), options)
     write_near(output, storage_of(setting), found)
     if as_json:
