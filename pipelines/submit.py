@@ -20,6 +20,7 @@ import yaml
 from pipelines import arrive
 from schemas.errors import JobError
 from schemas.job import JobSpec, make_job
+from schemas.secrets import masked
 from workers.storage.factory import normalise, scheme
 
 if TYPE_CHECKING:
@@ -160,16 +161,32 @@ def refuse_secrets(job: JobSpec) -> None:
             "of the cluster, one a line, name it by expand.passwords_env, and take them out here",
             key="expand.passwords",
         )
+    if key := secret_in(job):
+        raise JobError(
+            f"{key} looks like a secret, and a submitted job takes none along; put it into the "
+            "environment of the cluster's nodes, and name it by --secret to have it looked for",
+            key=key,
+        )
+
+
+def secret_in(job: JobSpec) -> str | None:
+    """The first setting that is one, by its name or its own looks."""
     for key, value in _leaves(job.plain(), ()):
         name = key.rpartition(".")[2]
         keyed = KEYED.search(name) and key.startswith("engine.options.")
-        user = "://" in value and urlsplit(value).password is not None
-        if keyed or user or LOOKS_SECRET.search(value):
-            raise JobError(
-                f"{key} looks like a secret, and a submitted job takes none along; put it into the "
-                "environment of the cluster's nodes, and name it by --secret to have it looked for",
-                key=key,
-            )
+        user = "://" in value and _has_password(value)
+        # As a run itself would not write it down.
+        hidden = key.startswith(("engine.", "storage.")) and masked(value, name) != value
+        if keyed or user or hidden or LOOKS_SECRET.search(value):
+            return key
+    return None
+
+
+def _has_password(value: str) -> bool:
+    try:
+        return urlsplit(value).password is not None
+    except ValueError:  # no address after all
+        return False
 
 
 def _elsewhere(job: JobSpec, folder: Path) -> tuple[dict[str, Any], list[str], list[str]]:

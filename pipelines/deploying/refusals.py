@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pipelines.submit import secret_in
 from schemas.errors import JobError
 from workers.storage.factory import normalise, scheme
 
@@ -23,7 +24,6 @@ _IMAGE = re.compile(
 )
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
-_SECRETS = re.compile(r"(^|_)(api_key|token|password|secret)$")
 
 
 def check_name(flag: str, name: str, length: int) -> str:
@@ -117,10 +117,10 @@ def _refuse_secrets(job: JobSpec) -> None:
             "gemstream, one a line of one key, and name that key by expand.passwords_env",
             key="expand.passwords",
         )
-    for option in job.engine.options:
-        if _SECRETS.search(option):
-            raise JobError(
-                f"engine.options.{option}: a secret is named by its variable of the environment (HF_TOKEN, "
-                "or api_key_env), which the manifests take from the Secret gemstream",
-                key="engine.options",
-            )
+    if key := secret_in(job):
+        raise JobError(
+            f"{key} looks like a secret, which a ConfigMap would show to whoever may look; name it by its "
+            "variable of the environment (HF_TOKEN, or api_key_env), which the manifests take from the "
+            "Secret gemstream",
+            key=key,
+        )

@@ -160,13 +160,15 @@ def _has_gpus(group: dict[str, Any]) -> bool:
 
 def _add_secrets(spec: dict[str, Any], job: JobSpec) -> None:
     """What the job names by variables: a server's key, where the engines that ask it live, and documents'
-    passwords, where the driver does."""
+    passwords and the key of hashed names, where the driver does."""
     cluster = spec["rayClusterSpec"]
     if job.engine.kind == "openai":
         for group in cluster["workerGroupSpecs"]:
             _add_secret(group, job.engine.options.get("api_key_env", KEY), optional=True)
-    if job.expand.passwords_env is not None:
-        _add_secret(cluster["headGroupSpec"], job.expand.passwords_env, optional=False)
+    hashes = job.privacy.hash_uris or job.privacy.hash_columns
+    named = (job.expand.passwords_env, job.privacy.key_env if hashes else None)
+    for variable in dict.fromkeys(filter(None, named)):
+        _add_secret(cluster["headGroupSpec"], variable, optional=False)
 
 
 def _add_secret(group: dict[str, Any], variable: str, *, optional: bool) -> None:
