@@ -83,6 +83,8 @@ def headline(report: RunReport) -> str:
         words = report.stopped or report.verdict
         return f"{words[:1].upper()}{words[1:]}."
     worked = counts.listed - counts.skipped - counts.filtered
+    if not worked:
+        return f"Nothing is asked of any of the {counts.filtered:,} documents that are new."
     documents = "document" if worked == 1 else "documents"
     if counts.ok == worked:
         return f"All {worked:,} {documents} are answered in full."
