@@ -141,7 +141,7 @@ def last_job(output: str, settings: list[str] | None) -> JobSpec:
         GemstreamError: the output cannot be read.
     """
     root = normalise(output)
-    storage = open_storage(root, storage_of(settings))
+    storage = open_storage(root, storage_of(settings, others=True))
     try:
         runs = [info.uri for info in storage.list(join(root, "_runs")) if info.uri.endswith("/job.yaml")]
     except ObjectMissing:

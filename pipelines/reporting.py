@@ -35,7 +35,7 @@ def report(
     """
     from pipelines.terminal import terminal
 
-    options = storage_of(setting)
+    options = storage_of(setting, others=True)
     found = read_report(*_place(run, run_id, options), options)
     if html is not None:
         address = _write_page(found, html, options, setting)

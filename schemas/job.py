@@ -286,7 +286,7 @@ def load_job(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Jo
     """
     try:
         values = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, ValueError) as error:  # no text, or a date that there is not
         raise JobError(f"job {path}: {error}", key="job") from error
     if not isinstance(values, dict):
         raise JobError(f"job {path}: must be a mapping of settings", key="job")
