@@ -24,6 +24,7 @@ from pipelines.lake.enrich import enrich
 from pipelines.lake.into import added_columns
 from pipelines.lake.sync import bring_up
 from pipelines.lease import Lease
+from pipelines.located import located
 from pipelines.metrics import RunMetrics
 from pipelines.near import group_near
 from pipelines.page.make import publish_page
@@ -157,7 +158,7 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     started, began = datetime.now(UTC), time.monotonic()
     # Before there are records of this run's own, which would be no expectation.
     seen = read_seen(plan) if plan.job.rates else {}
-    _write(plan, "job.yaml", yaml.safe_dump(plan.job.public(), sort_keys=False))
+    _write(plan, "job.yaml", yaml.safe_dump(located(plan.job).public(), sort_keys=False))
     pinned = resume(plan, source)
     if pinned is not None:
         _write(plan, SOURCE, json.dumps(pinned, indent=2))
