@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pipelines.cli import app
 from pipelines.flags import job_of, said_of, settings_of, storage_of
 from schemas.errors import JobError
 
@@ -32,3 +34,13 @@ def test_a_date_that_there_is_not_and_bytes_are_told_as_any_other_fault(tmp_path
                 read(path, {}, None)
     with pytest.raises(JobError, match="--set"):
         job_of(None, {}, ["seed=2024-13-45"])
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    said = ["--save", str(tmp_path / "nowhere" / "rates.yaml"), "--vision-model", "no-such-model"]
+    measured = CliRunner().invoke(app, ["bench", *said])
+    assert isinstance(measured.exception, JobError) and "--save" in measured.exception.message
+    job = tmp_path / "job.yaml"
+    job.write_text("input: s3://b/in\noutput: s3://b/out\ntasks: [ocr]\n")
+    made = CliRunner().invoke(app, ["deploy", "render", str(job), "--target", "gke", "--to", str(job)])
+    assert isinstance(made.exception, JobError) and "--to" in made.exception.message

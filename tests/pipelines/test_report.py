@@ -7,10 +7,14 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from pipelines.history import History
 from pipelines.page.render import headline
+from pipelines.quality import Quality, TaskQuality
 from pipelines.report import EXIT_DONE, EXIT_FAILED_SHARE, RunReport
 from pipelines.runner import _report
+from schemas.errors import JobError
 from schemas.selection import Selection
 
 
@@ -29,6 +33,16 @@ def test_a_few_failures_among_very_many_are_more_than_none() -> None:
     assert found.exit_code == EXIT_FAILED_SHARE
     assert found.verdict.startswith("0.004% of documents failed, 0% are allowed")
     assert report(0.00004, ok=99_996, failed=4).exit_code == EXIT_DONE
+
+
+def test_a_bound_that_is_no_number_is_no_gate() -> None:
+    task = TaskQuality(
+        kind="ocr", documents=1, references=1, missing=0, unreferenced=0, scores={"cer": 0.5}, details={}
+    )
+    quality = Quality(output="o", references="r", tasks={"ocr": task}, documents=())
+    assert quality.breaches([], ["ocr.cer=0.1"])
+    with pytest.raises(JobError, match="ocr.cer=nan"):
+        quality.breaches([], ["ocr.cer=nan"])
 
 
 def test_a_run_in_which_nothing_is_asked_answers_nothing() -> None:
