@@ -9,6 +9,8 @@ from schemas.tables import TableFormat
 from workers.storage.factory import normalise
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from schemas.job import JobSpec
     from schemas.tables import TableOptions
 
@@ -39,6 +41,25 @@ def located(job: JobSpec) -> JobSpec:
     return job.model_copy(update=here)
 
 
+def addresses(job: JobSpec) -> Iterator[tuple[str, str]]:
+    """Setting and address of all that a job reads and writes, but for its models; without the names of a
+    catalog, which are no addresses."""
+    whole = located(job)
+    yield from (("input", uri) for uri in whole.input)
+    yield from (("manifest", uri) for uri in (whole.manifest,) if uri)
+    yield "output", whole.output
+    if whole.table is not None and not _named(whole.table):
+        yield "table.uri", whole.table.uri
+        if whole.table.into not in (None, SAME):
+            yield "table.into", str(whole.table.into)
+    if whole.sink.tables and whole.sink.kind is not TableFormat.ICEBERG:
+        yield "sink.tables", whole.sink.tables
+
+
+def _named(table: TableOptions) -> bool:
+    return bool(table.catalog) or table.format is TableFormat.ICEBERG
+
+
 def _model(source: str | None) -> str | None:
     return (
         str(Path(source).expanduser().resolve()) if source and Path(source).expanduser().is_dir() else source
@@ -46,7 +67,7 @@ def _model(source: str | None) -> str | None:
 
 
 def _table(table: TableOptions) -> TableOptions:
-    if table.catalog or table.format is TableFormat.ICEBERG:
+    if _named(table):
         return table
     into = table.into if table.into in (None, SAME) else normalise(str(table.into))
     return table.model_copy(update={"uri": normalise(table.uri), "into": into})

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from pipelines import arrive
+from pipelines.located import addresses, located
 from schemas.errors import JobError
 from schemas.job import JobSpec, make_job
 from schemas.secrets import masked
@@ -192,13 +193,9 @@ def _has_password(value: str) -> bool:
 def _elsewhere(job: JobSpec, folder: Path) -> tuple[dict[str, Any], list[str], list[str]]:
     """The job's values as they are to be read in another folder, maybe on another machine; the paths of this
     one that are in them; and flags for what comes along as a file."""
-    values, paths, flags = job.plain(), [], []
-    values["input"] = [normalise(uri) for uri in job.input]
-    values["output"] = normalise(job.output)
-    if job.table and not job.table.catalog:
-        values["table"]["uri"] = normalise(job.table.uri)
-        paths += [uri for uri in (values["table"]["uri"],) if scheme(uri) == "file"]
-    paths += [uri for uri in (*values["input"], values["output"]) if scheme(uri) == "file"]
+    values, flags = located(job).plain(), []
+    values["manifest"] = job.manifest  # which is sent, if it is here
+    paths = [uri for key, uri in addresses(job) if key != "manifest" and scheme(uri) == "file"]
     if job.manifest and scheme(job.manifest) == "file":
         source = Path(normalise(job.manifest).removeprefix("file://"))
         if not source.is_file():
@@ -206,12 +203,9 @@ def _elsewhere(job: JobSpec, folder: Path) -> tuple[dict[str, Any], list[str], l
         (folder / "manifest").mkdir()
         shutil.copyfile(source, folder / "manifest" / source.name)
         flags += ["--manifest", f"@manifest/{source.name}"]
-    for owner, key in [(values["models"], "vision"), (values["models"], "audio")] + [
-        (values["models"]["adapters"], name) for name in job.models.adapters
-    ]:
-        if owner[key] and (model := Path(owner[key]).expanduser()).is_dir():
-            owner[key] = str(model.resolve())
-            paths.append(owner[key])
+    models = values["models"]
+    named = [models["vision"], models["audio"], *models["adapters"].values()]
+    paths += [source for source in named if source and Path(source).is_dir()]
     make_job(values)  # what is read there is a job again
     return values, paths, flags
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pipelines.located import addresses
 from pipelines.submit import secret_in
 from schemas.errors import JobError
-from workers.storage.factory import normalise, scheme
+from workers.storage.factory import scheme
 
 if TYPE_CHECKING:
     from schemas.job import JobSpec
@@ -76,17 +77,13 @@ def refuse_what_pods_cannot(job: JobSpec, target: str) -> None:
     Raises:
         JobError: the job has one of them.
     """
-    sources = {"input": job.input, "manifest": (job.manifest or (),), "output": (job.output,)}
-    if job.table and not job.table.catalog:
-        sources["table.uri"] = (job.table.uri,)
-    for key, uris in sources.items():
-        for uri in uris:
-            if isinstance(uri, str) and scheme(normalise(uri)) == "file":
-                raise JobError(
-                    f"{key}: {uri} is on this machine, and a pod cannot see it; put it into a bucket and "
-                    "name that, s3://bucket/prefix",
-                    key=key,
-                )
+    for key, uri in addresses(job):
+        if scheme(uri) == "file":
+            raise JobError(
+                f"{key}: {uri.removeprefix('file://')} is on this machine, and a pod cannot see it; put "
+                "it into a bucket and name that, s3://bucket/prefix",
+                key=key,
+            )
     _refuse_secrets(job)
     host = urlsplit(job.storage.endpoint_url or "").hostname
     if host in _LOOPBACK:

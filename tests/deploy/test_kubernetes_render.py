@@ -189,7 +189,7 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["--target", "kind", "--role", CONCRETE["role"]], ["--role", "Secret"]),
     (["--target", "gke", "-i", "/data/in"], ["input: /data/in", "a pod cannot see it", "s3://"]),
     (["--target", "gke", "-i", "file:///data/in"], ["a pod cannot see it"]),
-    (["--target", "gke", "-o", "out"], ["output: out", "a pod cannot see it"]),
+    (["--target", "gke", "-o", "out"], ["output: /", "a pod cannot see it"]),
     (["--target", "kind", "--set", "engine.gpus=1"], ["engine.gpus", "has none"]),
     (["--target", "kind", "--set", "models.vision=auto"], ["auto", "name the models"]),
     (["--target", "gke", "--set", "models.vision=./weights"], ["models.vision: ./weights", "mounted"]),
