@@ -146,10 +146,12 @@ def said_of(path: Path | None, flags: dict[str, Any], settings: list[str] | None
     """
     import yaml
 
+    from schemas.yaml_text import read_yaml
+
     said: Any = None
     if path is not None:
         try:
-            said = yaml.safe_load(path.read_text())
+            said = read_yaml(path.read_text())
         except (OSError, yaml.YAMLError, ValueError) as error:
             raise JobError(f"job {path}: {error}", key="job") from error
     named = said if isinstance(said, dict) else {}

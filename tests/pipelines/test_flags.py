@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from pipelines.cli import app
 from pipelines.flags import job_of, said_of, settings_of, storage_of
 from schemas.errors import JobError
+from schemas.yaml_text import read_yaml
 
 
 @pytest.mark.parametrize("task", [None, ["ocr"]])
@@ -34,6 +35,17 @@ def test_a_date_that_there_is_not_and_bytes_are_told_as_any_other_fault(tmp_path
                 read(path, {}, None)
     with pytest.raises(JobError, match="--set"):
         job_of(None, {}, ["seed=2024-13-45"])
+
+
+def test_a_setting_that_is_there_twice_is_refused_and_a_merge_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    job = "input: in\noutput: out\ntasks: [ocr]\nlimits: {failed_share: 0.5}\n"
+    path.write_text(job + "limits: {pages: 3}\n")
+    for read in (job_of, said_of):
+        with pytest.raises(JobError, match="'limits' is there twice"):
+            read(path, {}, None)
+    base = "x: {deep: {a: &a {<<: &b {k: 1}, k: 2}}}\ny: {<<: *a, k: 3}\n"
+    assert read_yaml(base) == {"x": {"deep": {"a": {"k": 2}}}, "y": {"k": 3}}
 
 
 def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path: Path) -> None:
