@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections import Counter
 from dataclasses import replace
@@ -92,7 +93,8 @@ def with_page(plan: Plan, report: RunReport, console: Console) -> RunReport:
         return report.model_copy(update={"page": publish_page(plan, report)})
     except PageError as error:
         console.print(
-            f"the run has no page: {error.message}; to try again: gemstream report {report.output} --run "
+            f"the run has no page: {error.message}; to try again: gemstream report "
+            f"{shlex.quote(report.output)} --run "
             f"{report.run_id} --html report.html",
             highlight=False,
             markup=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from pipelines.page.charts import Chart, Draughtsman, distribution, occupancy, over_time
@@ -66,6 +67,7 @@ def render(page: Page) -> bytes:
         "duration": duration,
         "clock": _clock,
         "sig": _significant,
+        "sh": shlex.quote,
     }
     try:
         style = environment.loader.get_source(environment, STYLE)[0] if environment.loader else ""
