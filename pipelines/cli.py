@@ -168,7 +168,9 @@ def main() -> None:
 
 
 def _fail(error: GemstreamError, code: int) -> None:
-    print(f"gemstream: {error.message}", file=sys.stderr)
+    from pipelines.terminal import printable
+
+    print(f"gemstream: {printable(error.message)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -101,7 +101,7 @@ def read_failures(output: str, only: Iterable[str] = (), options: StorageOptions
     for table in read_columns(output, options, "errors", COLUMNS):
         tables.append(table.cast(schema))
     if len(tables) == 1:
-        refuse_no_output(output, options, "so nothing there could have failed")
+        refuse_no_output(output, options, "nothing could have failed there")
     rows = pa.concat_tables(tables).sort_by([("uri", "ascending"), ("part_index", "ascending")]).to_pylist()
     if wanted:
         rows = [row for row in rows if row["category"] in wanted]

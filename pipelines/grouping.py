@@ -37,6 +37,7 @@ def duplicates(
         write_near,
     )
     from pipelines.occupancy import refuse_no_output
+    from pipelines.terminal import line
     from schemas.duplicates import DuplicateOptions
     from schemas.errors import JobError
     from workers.storage.factory import join, normalise
@@ -60,5 +61,5 @@ def duplicates(
             last = row["group_id"]
             typer.echo(f"{row['kind']}, {row['members']} nearly the same:")
         part = "" if row["part_index"] is None else f" (part {row['part_index'] + 1})"
-        typer.echo(f"  {row['uri']}{part}")
+        typer.echo(line(f"  {row['uri']}{part}"))
     typer.echo(f"{groups_in(found)} groups, in {join(normalise(output), FILE)}")

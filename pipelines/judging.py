@@ -62,7 +62,7 @@ def evaluate(
     """
     from pipelines.evaluate import evaluate as evaluate_output
     from pipelines.quality import save as save_quality
-    from pipelines.terminal import terminal
+    from pipelines.terminal import line, terminal
 
     # A job for its settings alone: how to reach things and what they may cost.
     job = job_of(None, {"input": ".", "output": output, "tasks": ["ocr"]}, setting)
@@ -73,8 +73,8 @@ def evaluate(
         typer.echo(quality.model_dump_json(indent=2))
     else:
         terminal().print(quality.table())
-        for line in quality.lines():
-            typer.echo(line)
+        for row in quality.lines():
+            typer.echo(line(row))
         if saved:
             typer.echo(f"saved as {saved}")
     for breach in breaches:

@@ -77,7 +77,7 @@ def write_subtitles(output: str, to: str, kind: Format, task: str | None, option
             f"--task {task}: no recording was heard for it; one of {', '.join(sorted(others))}", key="task"
         )
     if not latest:
-        refuse_no_output(output, options, "so there are no recordings")
+        refuse_no_output(output, options, "there are no recordings")
     return len(latest)
 
 

@@ -20,7 +20,7 @@ def errors(
 ) -> None:
     """Say what failed and is not made good yet: how much of each category, and which documents."""
     from pipelines.failures import read_failures
-    from pipelines.terminal import terminal
+    from pipelines.terminal import line, terminal
 
     found = read_failures(output, category or (), storage_of(setting))
     if as_json:
@@ -28,8 +28,8 @@ def errors(
     else:
         if found.groups:
             terminal().print(found.table())
-        for line in found.lines():
-            typer.echo(line)
+        for row in found.lines():
+            typer.echo(line(row))
 
 
 def retry(
@@ -59,7 +59,7 @@ def gc(output: OutputOf, setting: Setting = None) -> None:
 
 def show(report: RunReport, as_json: bool) -> None:
     """Print a run's report and leave with its exit code."""
-    from pipelines.terminal import terminal
+    from pipelines.terminal import line, terminal
 
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
@@ -70,5 +70,5 @@ def show(report: RunReport, as_json: bool) -> None:
         if report.page:
             typer.echo(f"to be read in a browser: {report.page}")
         for uri in report.unsettled[:20]:
-            typer.echo(f"unaccounted: {uri}")
+            typer.echo(line(f"unaccounted: {uri}"))
     raise typer.Exit(report.exit_code)
