@@ -18,7 +18,7 @@ from pipelines.deploying.refusals import (
     check_role,
     refuse_what_pods_cannot,
 )
-from pipelines.deploying.settle import models_of, settle
+from pipelines.deploying.settle import CARDS, models_of, settle
 from pipelines.deploying.sizes import size
 from schemas.errors import JobError
 from schemas.gpus import GPUS, Gpu
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     Resource = dict[str, Any]
 
 TARGETS = ("gke", "eks", "kind")
-CARDS = {"L4": "", "H100": "-h100"}
-"""GPU -> what the overlay's name ends with."""
 SCHEDULE = "components/schedule"
 NAME = "gemstream"
 """Of everything in the sources, or its beginning."""

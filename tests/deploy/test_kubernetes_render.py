@@ -196,6 +196,8 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["--target", "gke", "--set", "models.vision=google/gemma-3-8b-it"], ["gemma-3-4b-it"]),
     (["--target", "gke", "--set", "expand.passwords=[hush]"], ["expand.passwords", "ConfigMap"]),
     (["--target", "gke", "--set", "engine.options.hf_token=hush"], ["engine.options.hf_token", "HF_TOKEN"]),
+    (["--target", "gke", "--set", "engine.gpus=0.3"], ["--gpu H100, more"]),
+    (["--target", "gke", "--set", "limits.drain_seconds=.inf"], ["limits.drain_seconds", "finite"]),
     (["--target", "gke", "--set", "engine.options.of.api-key=hush"], ["engine.options.of.api-key"]),
     (
         ["--target", "gke", "--set", "storage.endpoint_url=http://u:hush@store:9000"],
