@@ -22,15 +22,14 @@ def models(as_json: AsJson = False) -> None:
     """Say which models there are, what they take and need, and which of them run here."""
     import json
 
-    from rich.console import Console
-
+    from pipelines.terminal import terminal
     from schemas.models import CARDS
 
     if as_json:
         cards = [{"name": card.name, **card.model_dump(mode="json")} for card in CARDS]
         typer.echo(json.dumps(cards, indent=2))
     else:
-        Console().print(_tables(CARDS))
+        terminal().print(_tables(CARDS))
 
 
 def _tables(cards: tuple[Card, ...]) -> RenderableType:

@@ -126,16 +126,15 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would do and why, and stop before any engine starts."""
-    from rich.console import Console
-
     from pipelines.preview import preview
+    from pipelines.terminal import terminal
 
     job = job_of(job_file, settings_of(locals()), setting)
     seen = preview(job, selection_of(only, force, shard))
     if as_json:
         typer.echo(seen.model_dump_json(indent=2))
     else:
-        Console().print(seen.table())
+        terminal().print(seen.table())
 
 
 app.command()(catalogue.models)
@@ -169,7 +168,9 @@ def main() -> None:
 
 
 def _fail(error: GemstreamError, code: int) -> None:
-    print(f"gemstream: {error.message}", file=sys.stderr)
+    from pipelines.terminal import printable
+
+    print(f"gemstream: {printable(error.message)}", file=sys.stderr)
     sys.exit(code)
 
 

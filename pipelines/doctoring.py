@@ -70,19 +70,18 @@ def doctor(
 
     Exit codes: 0 nothing would stop a run, 1 something would, 2 bad job.
     """
-    from rich.console import Console
-
     from pipelines.doctor import CHECKS
     from pipelines.doctor.examine import examine
+    from pipelines.terminal import terminal
 
     given = settings_of({**locals(), "schema": None, "field": None})
     patient = patient_of(job_file, given, setting, address or os.environ.get("RAY_ADDRESS") or None)
-    with Console(stderr=True).status("looking; importing vLLM takes some seconds"):
+    with terminal(stderr=True).status("looking; importing vLLM takes some seconds"):
         found = examine(patient, check or CHECKS)
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:
-        Console().print(found.table())
+        terminal().print(found.table())
         typer.echo(found.verdict)
     raise typer.Exit(found.exit_code)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.flags import job_of, storage_of
+from pipelines.occupancy import refuse_no_output
 from schemas.errors import JobError, ObjectMissing, categories
 from schemas.job import overlay
 from schemas.rows import ERRORS
+from schemas.secrets import MASK
 from schemas.selection import ONLY, Selection
 from schemas.storage import StorageOptions
 from workers.sinks.reading import read_columns
@@ -26,10 +29,11 @@ if TYPE_CHECKING:
 
     from schemas.job import JobSpec
 
+MASKED = ("expand", "engine", "storage", "sink", "table")
+"""Parts of a job that are written down without their secrets (`JobSpec.public`)."""
 COLUMNS = ["uri", "part_index", "task", "stage", "category", "message", "setting", "attempts", "run_id"]
 SHOWN = 50
 """Rows listed on a terminal; `--json` has them all."""
-MASK = "*****"
 
 
 class Group(BaseModel):
@@ -75,7 +79,8 @@ class Failures(BaseModel):
             yield f"{row['uri']}{part}{task}: {row['category']}: {row['message']}"
         if len(self.rows) > SHOWN:
             yield f"and {len(self.rows) - SHOWN} more: --json has them all"
-        yield f"to try again: gemstream retry {self.output} --category {self.groups[0].category}"
+        category = self.groups[0].category
+        yield f"to try again: gemstream retry {shlex.quote(self.output)} --category {category}"
 
 
 def read_failures(output: str, only: Iterable[str] = (), options: StorageOptions | None = None) -> Failures:
@@ -87,14 +92,16 @@ def read_failures(output: str, only: Iterable[str] = (), options: StorageOptions
         options: how to reach it.
 
     Raises:
-        JobError: no such category.
+        JobError: no such category, or no run has written there.
         GemstreamError: the output cannot be read.
     """
-    wanted = _known(only)
+    wanted, options = _known(only), options or StorageOptions()
     schema = pa.schema([ERRORS.field(name) for name in COLUMNS])
     tables = [schema.empty_table()]
-    for table in read_columns(output, options or StorageOptions(), "errors", COLUMNS):
+    for table in read_columns(output, options, "errors", COLUMNS):
         tables.append(table.cast(schema))
+    if len(tables) == 1:
+        refuse_no_output(output, options, "nothing could have failed there")
     rows = pa.concat_tables(tables).sort_by([("uri", "ascending"), ("part_index", "ascending")]).to_pylist()
     if wanted:
         rows = [row for row in rows if row["category"] in wanted]
@@ -134,7 +141,7 @@ def last_job(output: str, settings: list[str] | None) -> JobSpec:
         GemstreamError: the output cannot be read.
     """
     root = normalise(output)
-    storage = open_storage(root, storage_of(settings))
+    storage = open_storage(root, storage_of(settings, others=True))
     try:
         runs = [info.uri for info in storage.list(join(root, "_runs")) if info.uri.endswith("/job.yaml")]
     except ObjectMissing:
@@ -143,7 +150,8 @@ def last_job(output: str, settings: list[str] | None) -> JobSpec:
         raise JobError(f"{root} holds no run of Gemstream: nothing to try again", key="output")
     # Run ids begin with their time.
     values = yaml.safe_load(io.BytesIO(storage.read(max(runs))))
-    if MASK in str(values):
+    # A prompt may have stars of its own.
+    if MASK in str([values.get(name) for name in MASKED]):
         raise JobError(
             f"the job of {max(runs)} had passwords, which no run writes down: name the job file as well",
             key="job",

@@ -99,8 +99,15 @@ FLAGS = {
 
 
 def settings_of(values: dict[str, Any]) -> dict[str, Any]:
-    """The flags that were given, by dotted setting."""
+    """The flags that were given, by dotted setting.
+
+    Raises:
+        JobError: one that nothing would come of.
+    """
     given = {key: values[flag] for flag, key in FLAGS.items() if values.get(flag) is not None}
+    for flag in ("schema", "field"):
+        if values.get(flag) and "extract" not in (values["task"] or ()):
+            raise JobError(f"--{flag} goes with --task extract; in a file it is the task's own", key=flag)
     if values["task"]:
         shape = {"schema": values["schema"], "fields": _fields(values["field"])}
         shape = {key: value for key, value in shape.items() if value}
@@ -115,7 +122,7 @@ def _fields(flags: list[str] | None) -> dict[str, Any]:
     said = {name.strip(): kind for name, _, kind in (flag.partition(":") for flag in flags or ())}
     try:
         return {name: yaml.safe_load(kind) or "text" for name, kind in said.items()}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise JobError(f"--field: no YAML value: {error}", key="field") from error
 
 
@@ -139,25 +146,36 @@ def said_of(path: Path | None, flags: dict[str, Any], settings: list[str] | None
     """
     import yaml
 
+    from schemas.yaml_text import read_yaml
+
     said: Any = None
     if path is not None:
         try:
-            said = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError) as error:
+            said = read_yaml(path.read_text())
+        except (OSError, yaml.YAMLError, ValueError) as error:
             raise JobError(f"job {path}: {error}", key="job") from error
     named = said if isinstance(said, dict) else {}
     return {str(key).partition(".")[0] for key in (*named, *flags, *_set(settings))}
 
 
-def storage_of(settings: list[str] | None) -> StorageOptions:
+def storage_of(settings: list[str] | None, *, others: bool = False) -> StorageOptions:
     """How a command that needs no job reaches an output: what `--set storage.…` says.
+
+    Args:
+        settings: of the command line.
+        others: whether there may be other settings, which the caller looks at.
 
     Raises:
         JobError: it does not hold.
     """
     from schemas.job import make_job, overlay
 
-    given = {key: value for key, value in _set(settings).items() if key.startswith("storage.")}
+    said = _set(settings)
+    given = {key: value for key, value in said.items() if key.partition(".")[0] == "storage"}
+    if not others and (besides := said.keys() - given.keys()):
+        raise JobError(
+            f"--set {min(besides)}: nothing comes of it here, where storage.… alone is asked for", key="set"
+        )
     # A job with nothing in it but these, so that a mistake is told as in any other.
     return make_job(overlay({"input": ".", "output": ".", "tasks": ["ocr"]}, given)).storage
 
@@ -172,7 +190,7 @@ def _set(settings: list[str] | None) -> dict[str, Any]:
             raise JobError(f"--set {setting!r}: write it as key=value", key=key)
         try:
             given[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # of a date that there is not
             raise JobError(f"--set {setting!r}: no YAML value: {error}", key=key) from error
     return given
 

@@ -33,10 +33,11 @@ def duplicates(
         FILE,
         find_near,
         groups_in,
-        refuse_no_output,
         refuse_without_libraries,
         write_near,
     )
+    from pipelines.occupancy import refuse_no_output
+    from pipelines.terminal import line
     from schemas.duplicates import DuplicateOptions
     from schemas.errors import JobError
     from workers.storage.factory import join, normalise
@@ -48,7 +49,7 @@ def duplicates(
     except ValidationError as error:
         raise JobError(f"--text {text}: {error.errors()[0]['msg']}", key="duplicates.text") from error
     refuse_without_libraries(options)
-    refuse_no_output(output, storage_of(setting))
+    refuse_no_output(output, storage_of(setting), "nothing to group")
     found = find_near(output, storage_of(setting), options)
     write_near(output, storage_of(setting), found)
     if as_json:
@@ -60,5 +61,5 @@ def duplicates(
             last = row["group_id"]
             typer.echo(f"{row['kind']}, {row['members']} nearly the same:")
         part = "" if row["part_index"] is None else f" (part {row['part_index'] + 1})"
-        typer.echo(f"  {row['uri']}{part}")
+        typer.echo(line(f"  {row['uri']}{part}"))
     typer.echo(f"{groups_in(found)} groups, in {join(normalise(output), FILE)}")

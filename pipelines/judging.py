@@ -60,10 +60,9 @@ def evaluate(
 
     Exit codes: 0 done, 1 crash, 2 references or output make no sense, 3 a score is out of its bounds.
     """
-    from rich.console import Console
-
     from pipelines.evaluate import evaluate as evaluate_output
     from pipelines.quality import save as save_quality
+    from pipelines.terminal import line, terminal
 
     # A job for its settings alone: how to reach things and what they may cost.
     job = job_of(None, {"input": ".", "output": output, "tasks": ["ocr"]}, setting)
@@ -73,9 +72,9 @@ def evaluate(
     if as_json:
         typer.echo(quality.model_dump_json(indent=2))
     else:
-        Console().print(quality.table())
-        for line in quality.lines():
-            typer.echo(line)
+        terminal().print(quality.table())
+        for row in quality.lines():
+            typer.echo(line(row))
         if saved:
             typer.echo(f"saved as {saved}")
     for breach in breaches:

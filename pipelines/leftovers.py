@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.lake.staged import discard_dead
 from pipelines.lease import Lease
+from pipelines.occupancy import refuse_no_output
 from schemas.errors import ObjectMissing
 from schemas.storage import StorageOptions
 from workers.storage.factory import join, normalise, open_storage
@@ -22,11 +23,12 @@ def remove_leftovers(output: str, options: StorageOptions | None = None) -> int:
         How many there were.
 
     Raises:
-        JobError: a run writes to the output.
+        JobError: a run writes to the output, or none ever has.
         GemstreamError: the output cannot be read or written.
     """
     root, options = normalise(output), options or StorageOptions()
     storage = open_storage(root, options)
+    refuse_no_output(root, options, "what lies there is nothing of ours to remove")
     with Lease(root, options, "gc", None):
         unfinished = storage.remove_unfinished(root) + discard_dead(root, options)
         return unfinished + _remove_lists(storage, root)

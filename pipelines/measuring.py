@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,7 @@ from pipelines.flags import (  # noqa: TC001  # typer reads annotations when it 
     said_of,
     settings_of,
 )
+from schemas.errors import JobError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -64,12 +66,13 @@ def bench(
     what that took is printed, to size runs by. Where no input is named, pages, photos and recordings are
     made for it. Nothing is written but the file of --save.
     """
-    from rich.console import Console
-
     from pipelines.bench import bench as measure
     from pipelines.specimens import write_specimens
+    from pipelines.terminal import terminal
 
     given = settings_of(locals())
+    if save is not None:
+        _refuse_unwritable(save)
     with tempfile.TemporaryDirectory(prefix="gemstream-bench-") as folder:
         missing = _missing(said_of(job_file, given, setting))
         if "input" in missing:
@@ -83,10 +86,18 @@ def bench(
     if as_json:
         typer.echo(rates.model_dump_json(indent=2))
     else:
-        Console().print(table(rates))
+        terminal().print(table(rates))
         typer.echo(f"{rates.hardware}; {rates.source}")
     if save is not None:
         typer.echo(f"saved as {save}: `gemstream plan --rates {save}`", err=True)
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Before the minutes that measuring takes."""
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise JobError(
+            f"--save {path} is not to be written; name a file in a folder that is there", key="save"
+        )
 
 
 def _missing(said: set[str]) -> dict[str, Any]:

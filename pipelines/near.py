@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from pipelines.holdings import settled_down
 from pipelines.runs import names_of
-from schemas.errors import JobError, ObjectMissing
 from schemas.ids import digest
 from schemas.rows import IDENTITY
 from workers.extras import needs
@@ -49,17 +48,6 @@ def refuse_without_libraries(options: DuplicateOptions) -> None:
     if options.text is not None:
         with needs("duplicates"):
             import datasketch  # noqa: F401
-
-
-def refuse_no_output(output: str, storage: StorageOptions) -> None:
-    """Raise JobError where no run of Gemstream has written: nothing is put among what is somebody else's."""
-    runs = join(normalise(output), "_runs", "")
-    try:
-        found = next(iter(open_storage(runs, storage).list(runs)), None)
-    except ObjectMissing:
-        found = None
-    if found is None:
-        raise JobError(f"{normalise(output)} holds no run of Gemstream: nothing to group", key="output")
 
 
 def group_near(output: str, storage: StorageOptions, options: DuplicateOptions) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from schemas.errors import JobError, ObjectMissing
 from schemas.rows import records_schema
 from workers.sinks.reading import part_files
-from workers.storage.factory import join, open_storage
+from workers.storage.factory import join, normalise, open_storage
 from workers.storage.stream import open_object
 
 if TYPE_CHECKING:
@@ -43,6 +43,28 @@ def refuse_foreign_output(plan: Plan) -> None:
         )
     for task in plan.job.tasks:
         _refuse_other_columns(plan, task.name)
+
+
+def refuse_no_output(output: str, options: StorageOptions, nothing: str) -> None:
+    """Refuse what no run of Gemstream has written to: a name that was mistyped, or somebody else's.
+
+    Args:
+        output: of a job.
+        options: how to reach it.
+        nothing: what there is then none of: "nothing to group".
+
+    Raises:
+        JobError: there is no run below it.
+        GemstreamError: it cannot be read.
+    """
+    root = normalise(output)
+    runs = join(root, "_runs", "")
+    try:
+        found = next(iter(open_storage(runs, options).list(runs)), None)
+    except ObjectMissing:
+        found = None
+    if found is None:
+        raise JobError(f"{root} holds no run of Gemstream: {nothing}", key="output")
 
 
 def _refuse_other_columns(plan: Plan, task: str) -> None:

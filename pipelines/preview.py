@@ -70,7 +70,6 @@ class Preview(BaseModel):
     def table(self) -> RenderableType:
         """The preview as tables of a terminal."""
         from rich.console import Group
-        from rich.markup import escape
         from rich.table import Table
 
         counts = Table("what", "how many", title="plan: nothing was asked of a model")
@@ -94,7 +93,7 @@ class Preview(BaseModel):
         bounds = Table("task", "where its schema has no bound", "it is held to")
         for task, found in self.bounds.items():
             for pointer, words in found.items():
-                bounds.add_row(task, escape(pointer), words)
+                bounds.add_row(task, pointer, words)
         return Group(counts, self.prediction.table(), columns, *([bounds] if self.bounds else []))
 
 

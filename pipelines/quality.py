@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -92,7 +93,10 @@ class Quality(BaseModel):
             f"{task}.{score}": v for task, found in self.tasks.items() for score, v in found.scores.items()
         }
         try:
-            return known[name], float(value)
+            wanted = float(value)
+            if math.isnan(wanted):
+                raise ValueError("no score is out of such a bound")
+            return known[name], wanted
         except KeyError:
             raise JobError(f"{flag} {bound!r}: one of {', '.join(known)}", key=flag) from None
         except ValueError as error:

@@ -146,8 +146,8 @@ class RunReport(BaseModel):
             return f"stopped: {self.stopped}: see {self.output}/errors"
         if self.exit_code == EXIT_FAILED_SHARE:
             return (
-                f"{self.failed_share:.0%} of documents failed, {self.allowed_share:.0%} are allowed "
-                f"(limits.failed_share): see {self.output}/errors"
+                f"{100 * self.failed_share:.3g}% of documents failed, {100 * self.allowed_share:.3g}% are "
+                f"allowed (limits.failed_share): see {self.output}/errors"
             )
         if self.exit_code == EXIT_BREACH:
             lost = max(self.counts.unaccounted, len(self.unsettled))

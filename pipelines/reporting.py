@@ -33,9 +33,9 @@ def report(
     With --html its page is made anew from what the output holds now: figures of answers that later runs
     replaced are gone, and documents are fetched again for their pictures.
     """
-    from rich.console import Console
+    from pipelines.terminal import terminal
 
-    options = storage_of(setting)
+    options = storage_of(setting, others=True)
     found = read_report(*_place(run, run_id, options), options)
     if html is not None:
         address = _write_page(found, html, options, setting)
@@ -43,7 +43,7 @@ def report(
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     elif html is None:
-        Console().print(found.table())
+        terminal().print(found.table())
         typer.echo(found.verdict)
 
 

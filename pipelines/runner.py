@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections import Counter
 from dataclasses import replace
@@ -10,7 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import yaml
-from rich.console import Console
 
 from pipelines.attach import attach, one_of_each
 from pipelines.beforehand import refuse_beforehand
@@ -25,6 +25,7 @@ from pipelines.lake.enrich import enrich
 from pipelines.lake.into import added_columns
 from pipelines.lake.sync import bring_up
 from pipelines.lease import Lease
+from pipelines.located import located
 from pipelines.metrics import RunMetrics
 from pipelines.near import group_near
 from pipelines.page.make import publish_page
@@ -35,6 +36,7 @@ from pipelines.settle import settle
 from pipelines.sources import open_source
 from pipelines.sources.hidden import hidden_source
 from pipelines.stream import Stream
+from pipelines.terminal import terminal
 from pipelines.verdict import Bottleneck, judge
 from pipelines.versions import versions
 from pipelines.waiting import Waiting, mention_cpus
@@ -44,6 +46,8 @@ from workers.storage.factory import join, open_storage
 from workers.tally import TOKENS
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pipelines.audit import Audit
     from pipelines.reckoning import Reckoning
     from pipelines.sources import Source
@@ -74,7 +78,7 @@ def run(
         GemstreamError: the source, the output or the engines failed; what was published stays, and the same
             command goes on from there.
     """
-    console = console or Console(stderr=True)
+    console = console or terminal(stderr=True)
     with interrupted_anywhere():
         plan, report = _run(job, console, selection, metrics_port)
         return with_page(plan, report, console)
@@ -89,7 +93,8 @@ def with_page(plan: Plan, report: RunReport, console: Console) -> RunReport:
         return report.model_copy(update={"page": publish_page(plan, report)})
     except PageError as error:
         console.print(
-            f"the run has no page: {error.message}; to try again: gemstream report {report.output} --run "
+            f"the run has no page: {error.message}; to try again: gemstream report "
+            f"{shlex.quote(report.output)} --run "
             f"{report.run_id} --html report.html",
             highlight=False,
             markup=False,
@@ -121,7 +126,7 @@ def _run(
         try:
             chosen = settle_models(job, lambda: memory_of_cluster(gpus))
             for pool, reason in chosen.reasons.items():
-                console.print(f"models.{pool}: {reason}")
+                console.print(f"models.{pool}: {reason}", markup=False)
             plan = make_plan(chosen.job, source.attributes, gpus, selection)
             plan = replace(plan, run_id=first.run_id)
             return plan, _stream(plan, source, console, lease)
@@ -155,7 +160,7 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     started, began = datetime.now(UTC), time.monotonic()
     # Before there are records of this run's own, which would be no expectation.
     seen = read_seen(plan) if plan.job.rates else {}
-    _write(plan, "job.yaml", yaml.safe_dump(plan.job.public(), sort_keys=False))
+    _write(plan, "job.yaml", yaml.safe_dump(located(plan.job).public(), sort_keys=False))
     pinned = resume(plan, source)
     if pinned is not None:
         _write(plan, SOURCE, json.dumps(pinned, indent=2))
@@ -236,7 +241,8 @@ def _report(
         files=stream.files,
         stopped=stopped,
         unsettled=found.missing if stopped is None else (),
-        failed_share=round(counts.failed / known, 4) if known else 0.0,
+        # Not rounded: four of a hundred thousand are more than none.
+        failed_share=counts.failed / known if known else 0.0,
         allowed_share=plan.job.limits.failed_share,
     )
 

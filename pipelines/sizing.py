@@ -75,12 +75,11 @@ class Prediction(BaseModel):
 
     def table(self) -> RenderableType:
         """As a table of a terminal."""
-        from rich.markup import escape
         from rich.table import Table
 
         shown = Table("what", "expected", "computed from", title="size of the run")
         for name, what, value in self._figures():
-            shown.add_row(what, value, escape(self.basis.get(name, "")))
+            shown.add_row(what, value, self.basis.get(name, ""))
         return shown
 
     def _figures(self) -> Iterable[tuple[str, str, str]]:

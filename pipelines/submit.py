@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 import yaml
 
 from pipelines import arrive
+from pipelines.located import addresses, located
 from schemas.errors import JobError
 from schemas.job import JobSpec, make_job
+from schemas.secrets import masked
 from workers.storage.factory import normalise, scheme
 
 if TYPE_CHECKING:
@@ -160,28 +162,40 @@ def refuse_secrets(job: JobSpec) -> None:
             "of the cluster, one a line, name it by expand.passwords_env, and take them out here",
             key="expand.passwords",
         )
+    if key := secret_in(job):
+        raise JobError(
+            f"{key} looks like a secret, and a submitted job takes none along; put it into the "
+            "environment of the cluster's nodes, and name it by --secret to have it looked for",
+            key=key,
+        )
+
+
+def secret_in(job: JobSpec) -> str | None:
+    """The first setting that is one, by its name or its own looks."""
     for key, value in _leaves(job.plain(), ()):
         name = key.rpartition(".")[2]
         keyed = KEYED.search(name) and key.startswith("engine.options.")
-        user = "://" in value and urlsplit(value).password is not None
-        if keyed or user or LOOKS_SECRET.search(value):
-            raise JobError(
-                f"{key} looks like a secret, and a submitted job takes none along; put it into the "
-                "environment of the cluster's nodes, and name it by --secret to have it looked for",
-                key=key,
-            )
+        user = "://" in value and _has_password(value)
+        # As a run itself would not write it down.
+        hidden = key.startswith(("engine.", "storage.")) and masked(value, name) != value
+        if keyed or user or hidden or LOOKS_SECRET.search(value):
+            return key
+    return None
+
+
+def _has_password(value: str) -> bool:
+    try:
+        return urlsplit(value).password is not None
+    except ValueError:  # no address after all
+        return False
 
 
 def _elsewhere(job: JobSpec, folder: Path) -> tuple[dict[str, Any], list[str], list[str]]:
     """The job's values as they are to be read in another folder, maybe on another machine; the paths of this
     one that are in them; and flags for what comes along as a file."""
-    values, paths, flags = job.plain(), [], []
-    values["input"] = [normalise(uri) for uri in job.input]
-    values["output"] = normalise(job.output)
-    if job.table and not job.table.catalog:
-        values["table"]["uri"] = normalise(job.table.uri)
-        paths += [uri for uri in (values["table"]["uri"],) if scheme(uri) == "file"]
-    paths += [uri for uri in (*values["input"], values["output"]) if scheme(uri) == "file"]
+    values, flags = located(job).plain(), []
+    values["manifest"] = job.manifest  # which is sent, if it is here
+    paths = [uri for key, uri in addresses(job) if key != "manifest" and scheme(uri) == "file"]
     if job.manifest and scheme(job.manifest) == "file":
         source = Path(normalise(job.manifest).removeprefix("file://"))
         if not source.is_file():
@@ -189,12 +203,9 @@ def _elsewhere(job: JobSpec, folder: Path) -> tuple[dict[str, Any], list[str], l
         (folder / "manifest").mkdir()
         shutil.copyfile(source, folder / "manifest" / source.name)
         flags += ["--manifest", f"@manifest/{source.name}"]
-    for owner, key in [(values["models"], "vision"), (values["models"], "audio")] + [
-        (values["models"]["adapters"], name) for name in job.models.adapters
-    ]:
-        if owner[key] and (model := Path(owner[key]).expanduser()).is_dir():
-            owner[key] = str(model.resolve())
-            paths.append(owner[key])
+    models = values["models"]
+    named = [models["vision"], models["audio"], *models["adapters"].values()]
+    paths += [source for source in named if source and Path(source).is_dir()]
     make_job(values)  # what is read there is a job again
     return values, paths, flags
 

@@ -47,25 +47,37 @@ def write_subtitles(output: str, to: str, kind: Format, task: str | None, option
         How many files there are now.
 
     Raises:
-        JobError: several tasks were asked and none is named; `to` is no address.
+        JobError: several tasks were asked and none is named, or another one; `to` is no address; no run has
+            written to the output.
         GemstreamError: the output cannot be read, or the folder not be written.
     """
+    from pipelines.occupancy import refuse_no_output
     from workers.storage.factory import join, normalise, open_storage
     from workers.subtitles import render
 
     folder = normalise(to)
     storage = open_storage(folder, options)
     latest: dict[str, Any] = {}
+    others: set[str] = set()
     for row in _recordings(output, options):
         if row["document_id"] in latest and latest[row["document_id"]] >= row["answered_at"]:
             continue
-        latest[row["document_id"]] = row["answered_at"]
         tasks = sorted({segment["task"] for segment in row["segments"]})
+        if task is not None and tasks and task not in tasks:
+            others.update(tasks)
+            continue  # an empty file would say that nobody speaks
+        latest[row["document_id"]] = row["answered_at"]
         if task is None and len(tasks) > 1:
             raise JobError(f"several tasks heard {row['uri']}: name one with --task {tasks[0]}", key="task")
         shown = [segment for segment in row["segments"] if task in (None, segment["task"])]
         name = file_name(row["uri"], row["document_id"], kind)
         storage.publish(join(folder, name), render(shown, kind).encode())
+    if others and not latest:
+        raise JobError(
+            f"--task {task}: no recording was heard for it; one of {', '.join(sorted(others))}", key="task"
+        )
+    if not latest:
+        refuse_no_output(output, options, "there are no recordings")
     return len(latest)
 
 

@@ -19,18 +19,17 @@ def errors(
     as_json: AsJson = False,
 ) -> None:
     """Say what failed and is not made good yet: how much of each category, and which documents."""
-    from rich.console import Console
-
     from pipelines.failures import read_failures
+    from pipelines.terminal import line, terminal
 
     found = read_failures(output, category or (), storage_of(setting))
     if as_json:
         typer.echo(found.model_dump_json(indent=2))
     else:
         if found.groups:
-            Console().print(found.table())
-        for line in found.lines():
-            typer.echo(line)
+            terminal().print(found.table())
+        for row in found.lines():
+            typer.echo(line(row))
 
 
 def retry(
@@ -60,16 +59,16 @@ def gc(output: OutputOf, setting: Setting = None) -> None:
 
 def show(report: RunReport, as_json: bool) -> None:
     """Print a run's report and leave with its exit code."""
-    from rich.console import Console
+    from pipelines.terminal import line, terminal
 
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
     else:
-        Console().print(report.table())
+        terminal().print(report.table())
         typer.echo(report.verdict)
         typer.echo(f"{report.files} files under {report.output}, the run under _runs/{report.run_id}")
         if report.page:
             typer.echo(f"to be read in a browser: {report.page}")
         for uri in report.unsettled[:20]:
-            typer.echo(f"unaccounted: {uri}")
+            typer.echo(line(f"unaccounted: {uri}"))
     raise typer.Exit(report.exit_code)

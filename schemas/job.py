@@ -33,6 +33,7 @@ from schemas.storage import StorageOptions
 from schemas.tables import TableOptions
 from schemas.tasks import make_task, spread
 from schemas.tasks.base import Task
+from schemas.yaml_text import read_yaml
 
 
 class Options(BaseModel):
@@ -285,8 +286,8 @@ def load_job(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Jo
         JobError: unreadable, not a mapping, or it does not hold.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
+        values = read_yaml(Path(path).read_text())
+    except (OSError, yaml.YAMLError, ValueError) as error:  # no text, or a date that there is not
         raise JobError(f"job {path}: {error}", key="job") from error
     if not isinstance(values, dict):
         raise JobError(f"job {path}: must be a mapping of settings", key="job")

@@ -37,7 +37,10 @@ class Limits(BaseModel):
         description="Wall seconds an engine may take no step while requests wait, or its worker not stir.",
     )
     drain_seconds: float = Field(
-        20, ge=0, description="Wall seconds a run that is told to end waits for what is in flight."
+        20,
+        ge=0,
+        allow_inf_nan=False,
+        description="Wall seconds a run that is told to end waits for what is in flight.",
     )
     # A GPU node of the large clouds is there in two to eight minutes where there are any to be had.
     node_seconds: float = Field(

@@ -10,7 +10,7 @@ from schemas.errors import JobError
 class Prices(BaseModel):
     """What a run is charged for. What has no price here costs nothing."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     currency: str = Field("USD", min_length=1, description="Shown behind every sum.")
     engine_hour: float | None = Field(None, ge=0, description="One engine for an hour, with its GPUs.")

@@ -9,13 +9,15 @@ MASK = "**********"
 """As pydantic writes a SecretStr."""
 _NAMED = re.compile(
     r"(token|(api|access|account|sas|secret|private)[_.-]?key|secret|password|passwd|pwd|passphrase|credential"
-    r"|authorization|signature|cookie|connection[_.-]?string)s?$|^sig$",
+    r"|authorization|signature|\bsig|cookie|connection[_.-]?string)s?$",
     re.IGNORECASE,
 )
 _USER_INFO = re.compile(r"(?<=://)[^/\s]+@")
 """Up to the last @: one may stand in a password."""
 _QUERY = re.compile(r"(?<=[?&])([^=&#\s]+)=([^&#\s]+)")
-"""A setting in an address, as drivers of databases take passwords."""
+"""A setting in an address, as drivers of databases take passwords, and signed addresses their signature."""
+_HEADER = re.compile(r"\b(authorization:\s*\w+)\s+[^\s'\"]+", re.IGNORECASE)
+"""A header as one string."""
 
 
 def masked(value: Any, name: str = "") -> Any:
@@ -26,7 +28,9 @@ def masked(value: Any, name: str = "") -> Any:
     if isinstance(value, list):
         return [masked(inner, name) for inner in value]
     if isinstance(value, str):
-        return MASK if _NAMED.search(name) else _QUERY.sub(_setting, _USER_INFO.sub(f"{MASK}@", value))
+        if _NAMED.search(name):
+            return MASK
+        return _HEADER.sub(rf"\1 {MASK}", _QUERY.sub(_setting, _USER_INFO.sub(f"{MASK}@", value)))
     return value
 
 

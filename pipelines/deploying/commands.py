@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.flags import Input, Output, Setting, job_of
+from schemas.errors import JobError
 
 app = typer.Typer(help="Manifests for Kubernetes.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -71,9 +72,12 @@ def render(
     if to == "-":
         typer.echo(text, nl=False)
     else:
-        Path(to).mkdir(parents=True, exist_ok=True)
         path = Path(to) / f"{name}.yaml"
-        path.write_text(text)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        except OSError as error:
+            raise JobError(f"--to {to}: {error.strerror}; name a folder, or -", key="to") from error
         typer.echo(f"kubectl apply -f {path}")
     for note in made.notes:
         typer.echo(f"still to do: {note}", err=True)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pipelines.located import addresses
+from pipelines.submit import secret_in
 from schemas.errors import JobError
-from workers.storage.factory import normalise, scheme
+from workers.storage.factory import scheme
 
 if TYPE_CHECKING:
     from schemas.job import JobSpec
@@ -23,7 +25,6 @@ _IMAGE = re.compile(
 )
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
-_SECRETS = re.compile(r"(^|_)(api_key|token|password|secret)$")
 
 
 def check_name(flag: str, name: str, length: int) -> str:
@@ -76,17 +77,13 @@ def refuse_what_pods_cannot(job: JobSpec, target: str) -> None:
     Raises:
         JobError: the job has one of them.
     """
-    sources = {"input": job.input, "manifest": (job.manifest or (),), "output": (job.output,)}
-    if job.table and not job.table.catalog:
-        sources["table.uri"] = (job.table.uri,)
-    for key, uris in sources.items():
-        for uri in uris:
-            if isinstance(uri, str) and scheme(normalise(uri)) == "file":
-                raise JobError(
-                    f"{key}: {uri} is on this machine, and a pod cannot see it; put it into a bucket and "
-                    "name that, s3://bucket/prefix",
-                    key=key,
-                )
+    for key, uri in addresses(job):
+        if scheme(uri) == "file":
+            raise JobError(
+                f"{key}: {uri.removeprefix('file://')} is on this machine, and a pod cannot see it; put "
+                "it into a bucket and name that, s3://bucket/prefix",
+                key=key,
+            )
     _refuse_secrets(job)
     host = urlsplit(job.storage.endpoint_url or "").hostname
     if host in _LOOPBACK:
@@ -117,10 +114,10 @@ def _refuse_secrets(job: JobSpec) -> None:
             "gemstream, one a line of one key, and name that key by expand.passwords_env",
             key="expand.passwords",
         )
-    for option in job.engine.options:
-        if _SECRETS.search(option):
-            raise JobError(
-                f"engine.options.{option}: a secret is named by its variable of the environment (HF_TOKEN, "
-                "or api_key_env), which the manifests take from the Secret gemstream",
-                key="engine.options",
-            )
+    if key := secret_in(job):
+        raise JobError(
+            f"{key} looks like a secret, which a ConfigMap would show to whoever may look; name it by its "
+            "variable of the environment (HF_TOKEN, or api_key_env), which the manifests take from the "
+            "Secret gemstream",
+            key=key,
+        )

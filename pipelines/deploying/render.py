@@ -18,7 +18,7 @@ from pipelines.deploying.refusals import (
     check_role,
     refuse_what_pods_cannot,
 )
-from pipelines.deploying.settle import models_of, settle
+from pipelines.deploying.settle import CARDS, models_of, settle
 from pipelines.deploying.sizes import size
 from schemas.errors import JobError
 from schemas.gpus import GPUS, Gpu
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     Resource = dict[str, Any]
 
 TARGETS = ("gke", "eks", "kind")
-CARDS = {"L4": "", "H100": "-h100"}
-"""GPU -> what the overlay's name ends with."""
 SCHEDULE = "components/schedule"
 NAME = "gemstream"
 """Of everything in the sources, or its beginning."""
@@ -160,13 +158,15 @@ def _has_gpus(group: dict[str, Any]) -> bool:
 
 def _add_secrets(spec: dict[str, Any], job: JobSpec) -> None:
     """What the job names by variables: a server's key, where the engines that ask it live, and documents'
-    passwords, where the driver does."""
+    passwords and the key of hashed names, where the driver does."""
     cluster = spec["rayClusterSpec"]
     if job.engine.kind == "openai":
         for group in cluster["workerGroupSpecs"]:
             _add_secret(group, job.engine.options.get("api_key_env", KEY), optional=True)
-    if job.expand.passwords_env is not None:
-        _add_secret(cluster["headGroupSpec"], job.expand.passwords_env, optional=False)
+    hashes = job.privacy.hash_uris or job.privacy.hash_columns
+    named = (job.expand.passwords_env, job.privacy.key_env if hashes else None)
+    for variable in dict.fromkeys(filter(None, named)):
+        _add_secret(cluster["headGroupSpec"], variable, optional=False)
 
 
 def _add_secret(group: dict[str, Any], variable: str, *, optional: bool) -> None:

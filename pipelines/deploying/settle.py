@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 WORKERS_AN_ENGINE = 2
 """Parsers that feed an engine (README, "A hundred million pages")."""
+CARDS = {"L4": "", "H100": "-h100"}
+"""GPU that manifests may be for -> what the overlay's name ends with."""
 LABEL = "gemstream-pool"
 """Of Ray's nodes: the model that their engines host."""
 
@@ -100,7 +102,7 @@ def _refuse_too_large(job: JobSpec, pool: PartPool, gpu: Gpu, gpus: float) -> No
     width = next(width for width, weights in card.weights.items() if weights == source)
     wanted, there = needs(card, width), gpu.memory * gpus / 1e9
     if wanted > there:
-        larger = [other.name for other in GPUS if other.memory * gpus / 1e9 >= wanted]
+        larger = [other.name for other in GPUS if other.name in CARDS and other.memory * gpus / 1e9 >= wanted]
         hint = f"--gpu {larger[0]}, " if larger else ""
         raise JobError(
             f"models.{pool}: {source} wants {wanted:.0f} GB, and {gpus:g} x {gpu.name} has {there:.0f}; "

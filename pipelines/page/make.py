@@ -117,6 +117,7 @@ def make_page(plan: Plan, report: RunReport) -> Page:
     Raises:
         GemstreamError: the output cannot be read.
     """
+    from pipelines.located import located
     from pipelines.page.facts import read_facts
     from pipelines.page.gallery import gallery
     from pipelines.page.model import Page
@@ -134,7 +135,7 @@ def make_page(plan: Plan, report: RunReport) -> Page:
         gallery=gallery(plan, sample.chosen()),
         gallery_off=not size,
         quality=read_quality(report.output, job.storage, report.run_id),
-        job=yaml.safe_dump(job.public(), sort_keys=False, allow_unicode=True),
+        job=yaml.safe_dump(located(job).public(), sort_keys=False, allow_unicode=True),
         command=command_of(report.selection),
     )
 

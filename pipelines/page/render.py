@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from pipelines.page.charts import Chart, Draughtsman, distribution, occupancy, over_time
@@ -66,6 +67,7 @@ def render(page: Page) -> bytes:
         "duration": duration,
         "clock": _clock,
         "sig": _significant,
+        "sh": shlex.quote,
     }
     try:
         style = environment.loader.get_source(environment, STYLE)[0] if environment.loader else ""
@@ -83,6 +85,8 @@ def headline(report: RunReport) -> str:
         words = report.stopped or report.verdict
         return f"{words[:1].upper()}{words[1:]}."
     worked = counts.listed - counts.skipped - counts.filtered
+    if not worked:
+        return f"Nothing is asked of any of the {counts.filtered:,} documents that are new."
     documents = "document" if worked == 1 else "documents"
     if counts.ok == worked:
         return f"All {worked:,} {documents} are answered in full."

@@ -120,6 +120,13 @@ def test_a_served_model_needs_no_gpu_and_its_key_is_a_secrets() -> None:
     assert key["valueFrom"]["secretKeyRef"] == {"name": "gemstream", "key": "HOST_KEY", "optional": True}
 
 
+def test_the_key_of_hashed_names_is_a_secrets_and_the_drivers() -> None:
+    made = rendered(privacy={"hash_uris": True, "key_env": "HASHES"})
+    spec = next(one for one in made.resources if one["kind"] == "RayJob")["spec"]["rayClusterSpec"]
+    key = next(one for one in container(spec["headGroupSpec"])["env"] if one["name"] == "HASHES")
+    assert key["valueFrom"]["secretKeyRef"] == {"name": "gemstream", "key": "HASHES", "optional": False}
+
+
 def test_passwords_of_documents_are_a_secrets_and_the_drivers() -> None:
     made = rendered(expand={"passwords_env": "PASSWORDS"})
     spec = next(one for one in made.resources if one["kind"] == "RayJob")["spec"]["rayClusterSpec"]
@@ -182,13 +189,20 @@ BAD: list[tuple[list[str], list[str]]] = [
     (["--target", "kind", "--role", CONCRETE["role"]], ["--role", "Secret"]),
     (["--target", "gke", "-i", "/data/in"], ["input: /data/in", "a pod cannot see it", "s3://"]),
     (["--target", "gke", "-i", "file:///data/in"], ["a pod cannot see it"]),
-    (["--target", "gke", "-o", "out"], ["output: out", "a pod cannot see it"]),
+    (["--target", "gke", "-o", "out"], ["output: /", "a pod cannot see it"]),
     (["--target", "kind", "--set", "engine.gpus=1"], ["engine.gpus", "has none"]),
     (["--target", "kind", "--set", "models.vision=auto"], ["auto", "name the models"]),
     (["--target", "gke", "--set", "models.vision=./weights"], ["models.vision: ./weights", "mounted"]),
     (["--target", "gke", "--set", "models.vision=google/gemma-3-8b-it"], ["gemma-3-4b-it"]),
     (["--target", "gke", "--set", "expand.passwords=[hush]"], ["expand.passwords", "ConfigMap"]),
     (["--target", "gke", "--set", "engine.options.hf_token=hush"], ["engine.options.hf_token", "HF_TOKEN"]),
+    (["--target", "gke", "--set", "engine.gpus=0.3"], ["--gpu H100, more"]),
+    (["--target", "gke", "--set", "limits.drain_seconds=.inf"], ["limits.drain_seconds", "finite"]),
+    (["--target", "gke", "--set", "engine.options.of.api-key=hush"], ["engine.options.of.api-key"]),
+    (
+        ["--target", "gke", "--set", "storage.endpoint_url=http://u:hush@store:9000"],
+        ["storage.endpoint_url looks"],
+    ),
     (
         ["--target", "gke", "--set", "storage.endpoint_url=http://localhost:8333"],
         ["loopback", "cluster knows"],

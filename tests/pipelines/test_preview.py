@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from rich.console import Console
 
 from deploy.demo.documents import EXAMPLES
 from pipelines.preview import preview
 from pipelines.runner import run
+from pipelines.terminal import terminal
 from schemas.errors import JobError
 from schemas.job import make_job
 from tests.fixtures.runs import GEMMA3, GEMMA3N
@@ -50,7 +50,7 @@ def test_bounds_are_told_by_task_and_place(tmp_path: Path) -> None:
         },
     }
     page = StringIO()
-    Console(width=200, file=page).print(seen.table())
+    terminal(width=200, file=page).print(seen.table())
     shown = page.getvalue()
     assert "#/properties/tags/items" in shown and "[b]to[~1b]" in shown and "at most 100 items" in shown
 

@@ -64,6 +64,9 @@ def test_of_several_tasks_one_is_named(tmp_path: Path) -> None:
     subtitles(made, "--to", tmp_path / "to", "--task", "translate")
     [file] = (tmp_path / "to").iterdir()
     assert file.read_text().endswith("\ntranslate\n")
+    with pytest.raises(JobError, match="one of transcribe, translate"):
+        subtitles(made, "--to", tmp_path / "to", "--task", "trancribe")
+    assert file.read_text().endswith("\ntranslate\n"), "nor is it made empty"
 
 
 @given(st.text())

@@ -57,6 +57,17 @@ def test_times_are_those_that_boto3_reads(store: ObjectStore) -> None:
     )
 
 
+def test_uploads_of_the_prefix_alone_are_ended(store: ObjectStore) -> None:
+    client = store.client()
+    keys = ("ours/part", "ours-too/part")
+    begun = {key: client.create_multipart_upload(Bucket=store.bucket, Key=key)["UploadId"] for key in keys}
+    uri = store.url("ours")
+    assert open_storage(uri, StorageOptions()).remove_unfinished(uri) == 1
+    left = client.list_multipart_uploads(Bucket=store.bucket, Prefix="ours").get("Uploads", [])
+    assert [upload["Key"] for upload in left] == ["ours-too/part"]
+    client.abort_multipart_upload(Bucket=store.bucket, Key=keys[1], UploadId=begun[keys[1]])
+
+
 def refused(store: ObjectStore, options: StorageOptions) -> list[GemstreamError]:
     """What each kind of call raises."""
     uri = store.url("denied/a")

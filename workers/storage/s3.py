@@ -181,6 +181,8 @@ class S3Storage:
     def remove_unfinished(self, uri: str) -> int:
         """Multipart uploads that were neither completed nor aborted: stores charge for their pieces."""
         bucket, key = _split(uri)
+        # As listing has it: what is below the prefix, and not what is beside it with a longer name.
+        key += "/" if key and not key.endswith("/") else ""
         client, removed = _client(self.options), 0
         with errors_as_ours(uri, "deleted"):
             for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=key):

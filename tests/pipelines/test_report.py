@@ -1,0 +1,49 @@
+"""What a run says of itself in one line and one exit code."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipelines.history import History
+from pipelines.page.render import headline
+from pipelines.quality import Quality, TaskQuality
+from pipelines.report import EXIT_DONE, EXIT_FAILED_SHARE, RunReport
+from pipelines.runner import _report
+from schemas.errors import JobError
+from schemas.selection import Selection
+
+
+def report(allowed: float, **counts: int) -> RunReport:
+    limits = SimpleNamespace(limits=SimpleNamespace(failed_share=allowed))
+    plan: Any = SimpleNamespace(run_id="r", output="file:///o", selection=Selection(), lanes=(), job=limits)
+    none: dict[str, Any] = {"media": {}, "tasks": {}, "held": {}, "faults": {}, "redactions": {}}
+    recorder = SimpleNamespace(history=History)
+    stream: Any = SimpleNamespace(tally=SimpleNamespace(**none), recorder=recorder, files=1, stopped=None)
+    found: Any = SimpleNamespace(counts=Counter(counts), missing=())
+    return _report(plan, stream, found, datetime(2026, 1, 1, tzinfo=UTC), 1.0, {}, None)
+
+
+def test_a_few_failures_among_very_many_are_more_than_none() -> None:
+    found = report(0.0, ok=99_996, failed=4)
+    assert found.exit_code == EXIT_FAILED_SHARE
+    assert found.verdict.startswith("0.004% of documents failed, 0% are allowed")
+    assert report(0.00004, ok=99_996, failed=4).exit_code == EXIT_DONE
+
+
+def test_a_bound_that_is_no_number_is_no_gate() -> None:
+    task = TaskQuality(
+        kind="ocr", documents=1, references=1, missing=0, unreferenced=0, scores={"cer": 0.5}, details={}
+    )
+    quality = Quality(output="o", references="r", tasks={"ocr": task}, documents=())
+    assert quality.breaches([], ["ocr.cer=0.1"])
+    with pytest.raises(JobError, match="ocr.cer=nan"):
+        quality.breaches([], ["ocr.cer=nan"])
+
+
+def test_a_run_in_which_nothing_is_asked_answers_nothing() -> None:
+    assert headline(report(0.1, filtered=3)).startswith("Nothing is asked of any of the 3")
