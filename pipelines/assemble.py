@@ -148,6 +148,8 @@ def _due(holdings: Holdings, listed: pa.Table, settled: pa.Table, old: pa.Table,
     """document_id and name of the documents whose rows are to be made."""
     done = completeness(holdings.standing.runs, plan.tasks_by_kind, plan.wholes_by_kind)
     done = done.filter(pc.and_(done["complete"], pc.is_in(done["name"], names_of(listed).combine_chunks())))
+    # What a row says stays where nothing is asked about its document any more.
+    done = done.filter(pc.greater(done["answered"], 0))
     done = done.filter(pc.invert(pc.is_in(done["name"], settled["name"].combine_chunks())))
     done = done.append_column("document_id", ids_of(done["name"]))
     current = holdings.answers.filter(holdings.answers["current"])

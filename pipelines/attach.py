@@ -226,7 +226,9 @@ def find_originals(plan: Plan, duplicates: pa.Table) -> Told:
             rows = rows.filter(pc.is_in(rows["document_digest"], digests))
             waits = pc.is_in(names_of(rows), own)
             theirs.append(_answers(rows.filter(waits)).combine_chunks())
-            for row in _counted(rows.filter(pc.invert(waits))):
+            kinds = [kind for kind, names in plan.tasks_by_kind.items() if task in names]
+            is_asked = pc.is_in(rows["part_kind"], pa.array(kinds, pa.string()))
+            for row in _counted(rows.filter(pc.and_not(is_asked, waits))):
                 answers[row["digest"], row["name"]] += row["count_all"]
                 owed[row["digest"], row["name"]] = _owed(plan, row["part_kind_min"], row["parts_total_max"])
         held[task] = pa.concat_arrays(theirs)

@@ -77,6 +77,8 @@ def due(plan: Plan, listed: pa.Table) -> dict[str, list[Group]]:
 
 def _groups(plan: Plan, holdings: Holdings, work: pa.Table, ask: Ask, of_parts: str) -> Iterator[Group]:
     answers = holdings.answers.filter(pc.equal(holdings.answers["task"], ask.task.name))
+    kinds = [kind for kind, names in plan.wholes_by_kind.items() if ask.task.name in names]
+    answers = answers.filter(pc.is_in(answers["part_kind"], pa.array(kinds, pa.string())))
     answers = answers.filter(about(answers, work))
     whole = answers.filter(pc.equal(answers["fingerprint"], ask.fingerprint))
     about_parts = answers.filter(pc.equal(answers["fingerprint"], of_parts))

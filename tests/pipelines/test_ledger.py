@@ -131,6 +131,22 @@ def test_what_is_selected_is_worked_on_and_the_rest_is_skipped() -> None:
     assert worked(only=ONLY["failed"], categories={"empty"}) == set()
 
 
+def test_what_is_not_asked_of_such_parts_any_more_makes_up_for_nothing_that_is() -> None:
+    """As when `of: [image]` comes to one task of a job and another task is new."""
+    held = holdings([*BOTH, answer("b", "caption"), answer("c", "ocr")])
+
+    def asked(*tasks: str) -> list[str]:
+        book = make_ledger(held.standing, {"page": tasks, "image": ["caption"]}, MADE_OF, Selection())
+        found: list[str] = book.reasons(documents("a", "b", "c")).to_pylist()
+        return found
+
+    assert asked("ocr", "transcribe") == ["new task"] * 3
+    assert asked("ocr") == ["done", "new task", "done"]
+    assert asked() == ["done"] * 3
+    done = completeness(held.standing.runs, {"page": ["ocr", "transcribe"]})
+    assert done["answers"].to_pylist() == [["0/ocr"], [], ["0/ocr"]]
+
+
 def test_a_half_done_document_goes_on_at_what_is_missing() -> None:
     held = holdings([answer("a", "ocr", part, parts_total=3) for part in (0, 2)])
     assert ledger(held).kept_answers(documents("b", "a")).to_pylist() == [None, ["0/ocr", "2/ocr"]]
