@@ -197,7 +197,7 @@ def completeness(
 
 
 def _as_asked(runs: pa.Table, tasks_by_kind: Mapping[str, Sequence[str]]) -> pa.Table:
-    """Runs that are `apart`, with nothing left of those that answer what is not asked of parts of their kind."""
+    """Runs that are `apart`, with nothing left of those to what is not asked of parts of their kind."""
     import numpy as np
 
     kinds, tasks = (runs[key].combine_chunks() for key in ("part_kind", "task"))
