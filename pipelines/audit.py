@@ -106,8 +106,8 @@ def judge(
 
 def _names(work: pa.Table, answered: pa.Table, errors: pa.Table) -> pa.ChunkedArray:
     """`document_id/version`; of what had no version when it was listed (a manifest's entry that could not
-    be looked up), with the version it was met in."""
-    met = pa.chunked_array([*answered["name"].chunks, *errors["name"].chunks], pa.string())
+    be looked up), with the version it was met in: of an error, which is this run's, before an answer's."""
+    met = pa.chunked_array([*errors["name"].chunks, *answered["name"].chunks], pa.string())
     places = pc.index_in(work["document_id"], ids_of(met).combine_chunks())
     found = pc.coalesce(pc.take(met, places), names_of(work))
     return pc.if_else(pc.equal(work["version"], ""), found, names_of(work))

@@ -14,7 +14,7 @@ from pipelines.flags import job_of, storage_of
 from schemas.errors import JobError, ObjectMissing, categories
 from schemas.job import overlay
 from schemas.rows import ERRORS
-from schemas.selection import ONLY, Selection
+from schemas.selection import ONLY, Reason, Selection
 from schemas.storage import StorageOptions
 from workers.sinks.reading import read_columns
 from workers.storage.factory import join, normalise, open_storage
@@ -118,12 +118,14 @@ def _group(kind: tuple[str, str], rows: list[dict[str, Any]]) -> Group:
 
 
 def failed_selection(only: Iterable[str]) -> Selection:
-    """The documents that failed, with an error of these categories if any are given.
+    """The documents that failed, with an error of these categories if any are given; if none are, those
+    that an earlier run was ended over as well, of which there need be no error.
 
     Raises:
         JobError: no such category.
     """
-    return Selection(only=ONLY["failed"], categories=_known(only))
+    categories = _known(only)
+    return Selection(only=frozenset({Reason.FAILED}) if categories else ONLY["failed"], categories=categories)
 
 
 def last_job(output: str, settings: list[str] | None) -> JobSpec:

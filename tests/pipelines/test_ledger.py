@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.audit import judge
+from pipelines.failures import failed_selection
 from pipelines.holdings import ANSWERS, ERRORS, Holdings
 from pipelines.ledger import completeness, make_ledger
 from pipelines.sweep import superseded_answers, superseded_errors
@@ -145,6 +146,23 @@ def test_what_is_not_asked_of_such_parts_any_more_makes_up_for_nothing_that_is()
     assert asked() == ["done"] * 3
     done = completeness(held.standing.runs, {"page": ["ocr", "transcribe"]})
     assert done["answers"].to_pylist() == [["0/ocr"], [], ["0/ocr"]]
+
+
+def test_what_failed_otherwise_is_not_tried_again_with_a_category() -> None:
+    half = [answer("a", task, parts_total=2) for task in TASKS["page"]]
+    held = holdings(half, [error("a", 1, "ocr", category="poison", parts_total=2)])
+    tried = {}
+    for category in ("poison", "request_timeout"):
+        book = make_ledger(held.standing, TASKS, MADE_OF, failed_selection([category]))
+        tried[category] = not book.skipped(book.reasons(documents("a"))).to_pylist()[0]
+    assert tried == {"poison": True, "request_timeout": False}
+
+
+def test_who_cannot_be_looked_up_any_more_has_failed_whatever_was_answered_before() -> None:
+    held, listed = holdings(BOTH, [error("a", version="")]), documents("a", version="")
+    done = completeness(held.standing.runs, TASKS)
+    found = judge(listed, done, held.errors, pa.array([], pa.string()), TASKS)
+    assert (found.counts["ok"], found.counts["failed"]) == (0, 1)
 
 
 def test_a_half_done_document_goes_on_at_what_is_missing() -> None:
