@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from schemas.duplicates import DuplicateOptions
 from schemas.errors import ObjectChanged
 from schemas.job import JobSpec
 from schemas.rows import IDENTITY, Status
+from schemas.selection import Selection
 from workers.sinks.parquet import ParquetSink
 from workers.sinks.reading import read_columns
 
@@ -120,6 +122,18 @@ def test_a_copy_with_some_answers_is_given_the_others_and_no_more(plan: Plan) ->
     found = copied(plan, B, C)
     assert found["ocr", "bb"] == [(0, "b"), (1, "a")] and found["caption", "bb"] == [(0, "a"), (1, "a")]
     assert found["ocr", "cc"] == found["caption", "cc"] == [(0, "a"), (1, "a")]
+
+
+def test_a_copy_is_given_what_was_asked_again(plan: Plan) -> None:
+    """Though it has an answer, and though a document that was not listed has an earlier one as well."""
+    before = [
+        row(plan, each, "ocr", part, text="old", run_id="before") for each in (A, B, D) for part in (0, 1)
+    ]
+    publish(plan, *before)
+    publish(plan, *(row(plan, A, "ocr", part, text="new") for part in (0, 1)))
+    found = copied(replace(plan, selection=Selection(force=True)), B)
+    assert found["ocr", "bb"] == [(0, "new"), (0, "old"), (1, "new"), (1, "old")], "until the run sweeps"
+    assert found["ocr", "dd"] == [(0, "old"), (1, "old")]
 
 
 def test_what_an_earlier_run_wrote_down_of_the_original_is_not_said_of_a_copy(plan: Plan) -> None:
