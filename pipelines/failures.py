@@ -129,7 +129,8 @@ def failed_selection(only: Iterable[str]) -> Selection:
 
 
 def last_job(output: str, settings: list[str] | None) -> JobSpec:
-    """The job of the newest run below an output, with `--set` on top.
+    """The job of the newest run below an output, with `--set` on top. Without its limit: what failed may lie
+    behind it, and was met by a run before.
 
     Raises:
         JobError: there is none, or it had secrets, which are not written down.
@@ -150,7 +151,7 @@ def last_job(output: str, settings: list[str] | None) -> JobSpec:
             f"the job of {max(runs)} had passwords, which no run writes down: name the job file as well",
             key="job",
         )
-    return job_of(None, overlay(values, {"output": root}), settings)
+    return job_of(None, overlay(values, {"output": root, "limit": None}), settings)
 
 
 def _known(only: Iterable[str]) -> frozenset[str]:

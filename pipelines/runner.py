@@ -140,6 +140,7 @@ def source_of(job: JobSpec) -> Source:
         include=job.include,
         exclude=job.exclude,
         limit=job.limit,
+        output=job.output,
     )
     return hidden_source(source, job.privacy, job.table)
 
