@@ -58,7 +58,13 @@ def sweep(
         [
             superseded_answers(holdings.answers, listed, plan.wholes_by_kind),
             superseded_errors(
-                holdings, listed, settled, plan.run_id, plan.tasks_by_kind, plan.wholes_by_kind
+                holdings,
+                listed,
+                settled,
+                plan.run_id,
+                plan.tasks_by_kind,
+                plan.wholes_by_kind,
+                again=plan.selection.force,
             ),
         ]
     )
@@ -113,11 +119,14 @@ def superseded_errors(
     run_id: str,
     tasks_by_kind: Mapping[str, Sequence[str]],
     wholes_by_kind: Mapping[str, Sequence[str]] = NO_WHOLES,
+    *,
+    again: bool = False,
 ) -> pa.Table:
     """`file` and `row` of each error that is no longer so.
 
     What this run has brought to an end, it has said everything about: errors of earlier runs go. So do
-    the errors of a document that has all its answers, and of a part and task that has its answer.
+    the errors of a document that has all its answers, and of a part and task that has its answer; but not
+    those of a run that asked everything `again`, for the answer is the one that there was before.
     """
     errors = holdings.errors
     errors = errors.filter(pc.is_in(errors["document_id"], _column(listed, "document_id")))
@@ -127,7 +136,10 @@ def superseded_errors(
     healed = pc.is_in(errors["document_id"], ids_of(done["name"]).combine_chunks())
     current = holdings.answers.filter(holdings.answers["current"])
     answered = pc.is_in(_questions(errors), _questions(current).combine_chunks())
-    gone = pc.fill_null(pc.or_(pc.or_(restated, healed), answered), False)
+    made_good = pc.or_(healed, answered)
+    if again:
+        made_good = pc.and_(made_good, pc.not_equal(errors["run_id"], run_id))
+    gone = pc.fill_null(pc.or_(restated, made_good), False)
     left = errors.filter(pc.invert(gone))
     parts = pc.fill_null(left["part_index"].cast(pa.string()), "")
     left = left.append_column("part", parts).set_column(

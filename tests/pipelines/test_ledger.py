@@ -165,6 +165,21 @@ def test_who_cannot_be_looked_up_any_more_has_failed_whatever_was_answered_befor
     assert (found.counts["ok"], found.counts["failed"]) == (0, 1)
 
 
+def test_what_was_asked_again_in_vain_is_not_made_good_by_the_answer_there_was() -> None:
+    held, listed = (
+        holdings(BOTH, [error("a", 0, "ocr"), error("a", 0, "ocr", run_id="before")]),
+        documents("a"),
+    )
+    settled, done = pa.array(["a"]), completeness(held.standing.runs, TASKS)
+    found = {}
+    for again in (False, True):
+        gone = superseded_errors(held, listed, settled, "run", TASKS, again=again)["row"].to_pylist()
+        audit = judge(listed, done, held.errors.slice(0, 1), pa.array([], pa.string()), TASKS, again=again)
+        assert audit.missing == () and audit.settled["name"].to_pylist() == ["a/v1"]
+        found[again] = sorted(gone), +audit.counts
+    assert found == {False: ([0, 1], {"ok": 1}), True: ([1], {"partial": 1})}
+
+
 def test_a_half_done_document_goes_on_at_what_is_missing() -> None:
     held = holdings([answer("a", "ocr", part, parts_total=3) for part in (0, 2)])
     assert ledger(held).kept_answers(documents("b", "a")).to_pylist() == [None, ["0/ocr", "2/ocr"]]
