@@ -20,7 +20,7 @@ from pipelines.feed import Feed
 from pipelines.ledger import read_ledger
 from pipelines.plan import Plan, make_plan
 from pipelines.runner import source_of
-from pipelines.whole import due
+from pipelines.whole import due, read_wholes
 from schemas.duplicates import DuplicateOptions
 from schemas.errors import ObjectChanged
 from schemas.job import JobSpec
@@ -171,6 +171,21 @@ def test_a_question_about_the_whole_is_asked_of_one_document_with_a_content(
     publish(plan, row(plan, A, "summarize", None, text="whole", fingerprint=of_whole))
     found = copied(plan)
     assert found["summarize", "bb"] == found["summarize", "cc"] == [(0, "s"), (1, "s"), (None, "whole")]
+
+
+def test_a_question_about_the_whole_is_of_one_version(
+    tmp_path: Path, fault_job: Callable[..., JobSpec]
+) -> None:
+    """Of a manifest's entry that could not be looked up, the output may hold two."""
+    (tmp_path / "in").mkdir()
+    plan = make_plan(fault_job(input=str(tmp_path / "in"), tasks=["summarize"]), None, 0.0)
+    publish(plan, *(row(plan, A, "summarize", part, text=f"old {part}", parts_total=3) for part in range(3)))
+    publish(plan, *(row(plan, A, "summarize", part, text=f"new {part}", version="v2") for part in range(2)))
+    listed = [{"document_id": A, "version": "", "skipped": False}]
+    [group] = due(plan, pa.Table.from_pylist(listed))["vision"]
+    [documents] = read_wholes(plan, group)
+    said = dict(zip(documents["version"].to_pylist(), documents["page_text"].to_pylist(), strict=True))
+    assert said == {"v1": "old 0\n\nold 1\n\nold 2", "v2": "new 0\n\nnew 1"}
 
 
 def test_files_that_another_shard_sweeps_are_read_again(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
