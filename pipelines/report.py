@@ -146,14 +146,16 @@ class RunReport(BaseModel):
             return f"stopped: {self.stopped}: see {self.output}/errors"
         if self.exit_code == EXIT_FAILED_SHARE:
             return (
-                f"{self.failed_share:.0%} of documents failed, {self.allowed_share:.0%} are allowed "
-                f"(limits.failed_share): see {self.output}/errors"
+                f"{100 * self.failed_share:.3g}% of documents failed, {100 * self.allowed_share:.3g}% are "
+                f"allowed (limits.failed_share): see {self.output}/errors"
             )
         if self.exit_code == EXIT_BREACH:
             lost = max(self.counts.unaccounted, len(self.unsettled))
             return f"{lost} documents are unaccounted for: run it again"
         if not self.counts.listed:
             return "nothing to do: no document under the input"
+        if self.counts.skipped == self.counts.listed and self.selection.only:
+            return "nothing to do: no document is one of those that were selected"
         if self.counts.skipped == self.counts.listed:
             return "nothing to do: the output holds every answer already"
         return "done"

@@ -238,7 +238,7 @@ def _report(
         files=stream.files,
         stopped=stopped,
         unsettled=found.missing if stopped is None else (),
-        failed_share=round(counts.failed / known, 4) if known else 0.0,
+        failed_share=counts.failed / known if known else 0.0,
         allowed_share=plan.job.limits.failed_share,
     )
 
