@@ -26,7 +26,7 @@ from workers.sinks.reading import read_part, read_parts
 from workers.storage.factory import join, open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pipelines.holdings import Holdings
     from pipelines.plan import Plan
@@ -39,7 +39,13 @@ RETRIES = 5
 KEYS = ("document_id", "version", "answers", "answered_at", "run_id")
 
 
-def assemble(plan: Plan, holdings: Holdings, listed: pa.Table, settled: pa.Table) -> int:
+def assemble(
+    plan: Plan,
+    holdings: Holdings,
+    listed: pa.Table,
+    settled: pa.Table,
+    check: Callable[[], None] | None = None,
+) -> int:
     """Write the rows that are due, then take out those they replace. Runs on the connected Ray.
 
     Due is what this run has brought to an end, and what has all its answers without a row that holds
@@ -50,6 +56,7 @@ def assemble(plan: Plan, holdings: Holdings, listed: pa.Table, settled: pa.Table
         holdings: what the output holds, swept.
         listed: the run's list: document_id, version.
         settled: document_id and name of what this run has brought to an end.
+        check: raises if this run may not write any more.
 
     Returns:
         How many rows were written.
@@ -61,6 +68,8 @@ def assemble(plan: Plan, holdings: Holdings, listed: pa.Table, settled: pa.Table
 
     old, files = _rows_there(plan)
     due = _due(holdings, listed, settled, old, plan)
+    if check is not None:
+        check()
     task = ray.remote(num_cpus=1, max_retries=RETRIES)(write_group)
     written = ray.get([task.remote(plan, *group) for group in _groups(holdings, due)])
     places = pa.array([place for place, file in enumerate(files) if file.uri in set(written)], pa.int32())
@@ -69,7 +78,7 @@ def assemble(plan: Plan, holdings: Holdings, listed: pa.Table, settled: pa.Table
     replaced = pc.is_in(old["document_id"], due["document_id"].combine_chunks())
     gone = [old.filter(replaced).select(["file", "row"])]
     gone.append(doubles(old.filter(pc.invert(replaced)), ["document_id"], latest="run_id"))
-    remove_rows(plan, files, pa.concat_tables(gone))
+    remove_rows(plan, files, pa.concat_tables(gone), check)
     return len(due)
 
 
@@ -148,6 +157,8 @@ def _due(holdings: Holdings, listed: pa.Table, settled: pa.Table, old: pa.Table,
     """document_id and name of the documents whose rows are to be made."""
     done = completeness(holdings.standing.runs, plan.tasks_by_kind, plan.wholes_by_kind)
     done = done.filter(pc.and_(done["complete"], pc.is_in(done["name"], names_of(listed).combine_chunks())))
+    # What a row says stays where nothing is asked about its document any more.
+    done = done.filter(pc.greater(done["answered"], 0))
     done = done.filter(pc.invert(pc.is_in(done["name"], settled["name"].combine_chunks())))
     done = done.append_column("document_id", ids_of(done["name"]))
     current = holdings.answers.filter(holdings.answers["current"])

@@ -150,7 +150,7 @@ def copy_rows(plan: Plan, task: str | None, info: ObjectInfo, told: Told) -> Non
         # What an earlier run wrote down is no longer so: this one has met the original again.
         rows = rows.filter(pc.equal(rows["run_id"], plan.run_id))
     else:
-        rows = rows.filter(pc.is_in(rows["fingerprint"], pa.array(plan.fingerprints[task])))
+        rows = _asked(plan, task, rows)
     sink = _sink(plan)
     for copies in attached(rows.cast(schema), told.duplicates, plan.run_id, plan.job.sink.rows):
         if task is not None:
@@ -219,14 +219,16 @@ def find_originals(plan: Plan, duplicates: pa.Table) -> Told:
     met: set[tuple[str, str]] = set()
     held: dict[str, pa.Array] = {}
     columns = ["document_id", "version", "document_digest", "parts_total", "part_kind"]
-    for task, asked in plan.fingerprints.items():
-        wanted, theirs = [*columns, "part_index", "fingerprint"], [pa.array([], pa.string())]
+    for task in plan.fingerprints:
+        wanted, theirs = [*columns, "part_index", "fingerprint", "run_id"], [pa.array([], pa.string())]
         for part in read_parts(plan.output, plan.job.storage, f"records/task={task}", wanted):
-            rows = part.rows.filter(pc.is_in(part.rows["fingerprint"], pa.array(asked)))
+            rows = _asked(plan, task, part.rows)
             rows = rows.filter(pc.is_in(rows["document_digest"], digests))
             waits = pc.is_in(names_of(rows), own)
             theirs.append(_answers(rows.filter(waits)).combine_chunks())
-            for row in _counted(rows.filter(pc.invert(waits))):
+            kinds = [kind for kind, names in plan.tasks_by_kind.items() if task in names]
+            is_asked = pc.is_in(rows["part_kind"], pa.array(kinds, pa.string()))
+            for row in _counted(rows.filter(pc.and_not(is_asked, waits))):
                 answers[row["digest"], row["name"]] += row["count_all"]
                 owed[row["digest"], row["name"]] = _owed(plan, row["part_kind_min"], row["parts_total_max"])
         held[task] = pa.concat_arrays(theirs)
@@ -242,6 +244,12 @@ def find_originals(plan: Plan, duplicates: pa.Table) -> Told:
         rank = (is_complete, (digest, name) in met, count, name)
         best[digest] = max(best.get(digest, rank), rank)
     return Told(duplicates, pa.array([name for *_, name in best.values()], pa.string()), held)
+
+
+def _asked(plan: Plan, task: str, rows: pa.Table) -> pa.Table:
+    """Of answers to a task those that the job asks for; where a run was told to ask again, those it got."""
+    rows = rows.filter(pc.is_in(rows["fingerprint"], pa.array(plan.fingerprints[task])))
+    return rows.filter(pc.equal(rows["run_id"], plan.run_id)) if plan.selection.force else rows
 
 
 def _owed(plan: Plan, kind: str, parts: int) -> int:

@@ -64,6 +64,7 @@ def audit(plan: Plan, holdings: Holdings, listed: pa.Table) -> Audit:
         pa.concat_arrays(filtered),
         plan.tasks_by_kind,
         plan.wholes_by_kind,
+        again=plan.selection.force,
     )
 
 
@@ -74,6 +75,8 @@ def judge(
     filtered: pa.Array,
     tasks_by_kind: Mapping[str, Sequence[str]],
     wholes_by_kind: Mapping[str, Sequence[str]] = NO_WHOLES,
+    *,
+    again: bool = False,
 ) -> Audit:
     """The outcome of every document.
 
@@ -84,30 +87,36 @@ def judge(
         filtered: ids of what this run had nothing to ask about.
         tasks_by_kind: part kind -> the tasks that are asked of such a part.
         wholes_by_kind: part kind -> those that are asked of a document of several such parts besides.
+        again: everything was asked again, so that an answer may be of an earlier run; where this one wrote
+            an error, it is not all that was asked for.
     """
     work = listed.filter(pc.invert(listed["skipped"]))
     names = _names(work, answered, errors)
     quiet = pc.is_in(work["document_id"], filtered)
     complete = pc.is_in(names, answered["name"].filter(answered["complete"]).combine_chunks())
-    ok = pc.and_(complete, pc.invert(quiet))
+    loud = pc.and_(complete, pc.invert(quiet))
+    failed = errors["name"].combine_chunks() if again else pa.array([], pa.string())
+    short = pc.and_(loud, pc.is_in(names, failed))
+    ok = pc.and_not(loud, short)
     rest = pc.invert(pc.or_(complete, quiet))
     outcomes = _of_the_rest(names.filter(rest).to_pylist(), answered, errors, tasks_by_kind, wholes_by_kind)
     counts = Counter(outcome for outcome in outcomes if outcome is not None)
     counts["ok"], counts["filtered"] = _count(ok), _count(quiet)
+    counts["partial"] += _count(short)
     counts["skipped"] = len(listed) - len(work)
     heard = pa.array([outcome is not None for outcome in outcomes], pa.bool_())
     named = pa.table({"document_id": work["document_id"], "name": names})
     return Audit(
         counts=counts,
-        settled=pa.concat_tables([named.filter(ok), named.filter(rest).filter(heard)]),
+        settled=pa.concat_tables([named.filter(loud), named.filter(rest).filter(heard)]),
         missing=tuple(sorted(work["uri"].filter(rest).filter(pc.invert(heard)).to_pylist())),
     )
 
 
 def _names(work: pa.Table, answered: pa.Table, errors: pa.Table) -> pa.ChunkedArray:
     """`document_id/version`; of what had no version when it was listed (a manifest's entry that could not
-    be looked up), with the version it was met in."""
-    met = pa.chunked_array([*answered["name"].chunks, *errors["name"].chunks], pa.string())
+    be looked up), with the version it was met in: of an error, which is this run's, before an answer's."""
+    met = pa.chunked_array([*errors["name"].chunks, *answered["name"].chunks], pa.string())
     places = pc.index_in(work["document_id"], ids_of(met).combine_chunks())
     found = pc.coalesce(pc.take(met, places), names_of(work))
     return pc.if_else(pc.equal(work["version"], ""), found, names_of(work))

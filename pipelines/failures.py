@@ -17,7 +17,7 @@ from schemas.errors import JobError, ObjectMissing, categories
 from schemas.job import overlay
 from schemas.rows import ERRORS
 from schemas.secrets import MASK
-from schemas.selection import ONLY, Selection
+from schemas.selection import ONLY, Reason, Selection
 from schemas.storage import StorageOptions
 from workers.sinks.reading import read_columns
 from workers.storage.factory import join, normalise, open_storage
@@ -125,16 +125,19 @@ def _group(kind: tuple[str, str], rows: list[dict[str, Any]]) -> Group:
 
 
 def failed_selection(only: Iterable[str]) -> Selection:
-    """The documents that failed, with an error of these categories if any are given.
+    """The documents that failed, with an error of these categories if any are given; if none are, those
+    that an earlier run was ended over as well, of which there need be no error.
 
     Raises:
         JobError: no such category.
     """
-    return Selection(only=ONLY["failed"], categories=_known(only))
+    categories = _known(only)
+    return Selection(only=frozenset({Reason.FAILED}) if categories else ONLY["failed"], categories=categories)
 
 
 def last_job(output: str, settings: list[str] | None) -> JobSpec:
-    """The job of the newest run below an output, with `--set` on top.
+    """The job of the newest run below an output, with `--set` on top. Without its limit: what failed may lie
+    behind it, and was met by a run before.
 
     Raises:
         JobError: there is none, or it had secrets, which are not written down.
@@ -156,7 +159,7 @@ def last_job(output: str, settings: list[str] | None) -> JobSpec:
             f"the job of {max(runs)} had passwords, which no run writes down: name the job file as well",
             key="job",
         )
-    return job_of(None, overlay(values, {"output": root}), settings)
+    return job_of(None, overlay(values, {"output": root, "limit": None}), settings)
 
 
 def _known(only: Iterable[str]) -> frozenset[str]:

@@ -9,6 +9,7 @@ from pipelines.lease import Lease
 from pipelines.occupancy import refuse_no_output
 from schemas.errors import ObjectMissing
 from schemas.storage import StorageOptions
+from workers.sinks.parquet import FILTERED_FOLDER
 from workers.storage.factory import join, normalise, open_storage
 
 if TYPE_CHECKING:
@@ -42,12 +43,13 @@ def _remove_lists(storage: Storage, root: str) -> int:
         found = [info.uri for info in storage.list(runs)]
     except ObjectMissing:
         return 0
-    ended = {uri.removesuffix("counts.json") for uri in found if uri.endswith("/counts.json")}
+    # Below the runs alone: the output's own address may have folders of these names.
+    within = {uri: tuple(uri.removeprefix(join(runs, "")).split("/")) for uri in found}
+    ended = {run for run, *rest in within.values() if rest == ["counts.json"]}
     left = [
         uri
-        for uri in found
-        if "/listed/" in uri
-        or ("/filtered/" in uri and join(runs, uri.removeprefix(runs).split("/")[1], "") not in ended)
+        for uri, (run, *rest) in within.items()
+        if rest[:-1] == ["listed"] or (rest[:-1] == [FILTERED_FOLDER] and run not in ended)
     ]
     for uri in left:
         storage.delete(uri)

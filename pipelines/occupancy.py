@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from schemas.errors import JobError, ObjectMissing
 from schemas.rows import records_schema
-from workers.sinks.reading import part_files
+from workers.sinks.reading import part_files, readable
 from workers.storage.factory import join, normalise, open_storage
 from workers.storage.stream import open_object
 
@@ -75,7 +75,8 @@ def _refuse_other_columns(plan: Plan, task: str) -> None:
     info = next(part_files(storage, folder), None)
     if info is None:
         return
-    footer = pq.read_metadata(open_object(storage, info))
+    with readable(info):
+        footer = pq.read_metadata(open_object(storage, info))
     found = footer.schema.to_arrow_schema()
     ours = records_schema(plan.data_types.get(task), plan.attributes)
     for name in ours.names:

@@ -154,6 +154,8 @@ class RunReport(BaseModel):
             return f"{lost} documents are unaccounted for: run it again"
         if not self.counts.listed:
             return "nothing to do: no document under the input"
+        if self.counts.skipped == self.counts.listed and self.selection.only:
+            return "nothing to do: no document is one of those that were selected"
         if self.counts.skipped == self.counts.listed:
             return "nothing to do: the output holds every answer already"
         return "done"

@@ -145,6 +145,7 @@ def source_of(job: JobSpec) -> Source:
         include=job.include,
         exclude=job.exclude,
         limit=job.limit,
+        output=job.output,
     )
     return hidden_source(source, job.privacy, job.table)
 
@@ -177,8 +178,9 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
         groups = one_of_each(plan, due(plan, listed)) if stream.stopped is None else {}
         if groups:
             stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
+        lease.check()
         duplicates = attach(plan)
-        found = settle(plan, listed)
+        found = settle(plan, listed, lease.check)
         # Whoever watches hears in the end what the files say: of duplicates, the stream could not know.
         stream.tally.counts = Counter({**found.counts, "skipped": 0})
         near = group_near(plan.output, plan.job.storage, plan.job.duplicates) if stream.stopped is None else 0

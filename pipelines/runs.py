@@ -116,6 +116,7 @@ def counted(runs: pa.Table) -> pa.Table:
     begins = _begins(runs, "name")
     row, task = np.flatnonzero(begins), begins | _begins(runs, "task")
     length, first = _lengths(runs).to_numpy(), runs["first"].to_numpy()
+    task &= length > 0  # of runs about the same, the first has something left, or none has
     return pa.table(
         {
             "name": runs["name"].take(row),

@@ -17,20 +17,24 @@ from pipelines.holdings import read_holdings, settled_down, slices
 from pipelines.sweep import sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pipelines.plan import Plan
 
 
-def settle(plan: Plan, listed: pa.Table) -> Audit:
+def settle(plan: Plan, listed: pa.Table, check: Callable[[], None]) -> Audit:
     """Settle all that a run listed. Runs on the connected Ray.
 
     Args:
         plan: the run.
         listed: its list: document_id, version, uri, skipped.
+        check: raises if this run may not write any more; called before anything is taken out or replaced.
 
     Raises:
+        LeaseLost: another run may write to the output now.
         GemstreamError: the output cannot be read or written; the next run makes up for it.
     """
-    found = [settled_down()(_settle, *share) for share in slices(plan, listed)]
+    found = [settled_down()(_settle, *share, check) for share in slices(plan, listed)]
     close_list(plan)
     return Audit(
         counts=sum((share.counts for share in found), Counter()),
@@ -39,10 +43,10 @@ def settle(plan: Plan, listed: pa.Table) -> Audit:
     )
 
 
-def _settle(plan: Plan, listed: pa.Table) -> Audit:
+def _settle(plan: Plan, listed: pa.Table, check: Callable[[], None]) -> Audit:
     holdings = read_holdings(plan)
     found = audit(plan, holdings, listed)
-    if sweep(plan, holdings, listed, found.settled["document_id"].combine_chunks()):
+    if sweep(plan, holdings, listed, found.settled["document_id"].combine_chunks(), check):
         holdings = read_holdings(plan)
-    assemble(plan, holdings, listed, found.settled)
+    assemble(plan, holdings, listed, found.settled, check)
     return found

@@ -22,7 +22,7 @@ from workers.sinks.parquet import encode
 from workers.storage.factory import open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pipelines.holdings import Holdings
     from pipelines.plan import Plan
@@ -32,7 +32,13 @@ FILES_AT_ONCE = 4
 """Part files rewritten at once. Each is held whole, some 100 MB at most (`sink.rows`)."""
 
 
-def sweep(plan: Plan, holdings: Holdings, listed: pa.Table, settled: pa.Array) -> int:
+def sweep(
+    plan: Plan,
+    holdings: Holdings,
+    listed: pa.Table,
+    settled: pa.Array,
+    check: Callable[[], None] | None = None,
+) -> int:
     """Take out what has had its day, of the documents that this run listed.
 
     Args:
@@ -40,6 +46,7 @@ def sweep(plan: Plan, holdings: Holdings, listed: pa.Table, settled: pa.Array) -
         holdings: what the output holds now.
         listed: the run's list: document_id, version.
         settled: ids of the documents that this run has brought to an end.
+        check: raises if this run may not write any more; called right before each file.
 
     Returns:
         How many rows went.
@@ -51,11 +58,17 @@ def sweep(plan: Plan, holdings: Holdings, listed: pa.Table, settled: pa.Array) -
         [
             superseded_answers(holdings.answers, listed, plan.wholes_by_kind),
             superseded_errors(
-                holdings, listed, settled, plan.run_id, plan.tasks_by_kind, plan.wholes_by_kind
+                holdings,
+                listed,
+                settled,
+                plan.run_id,
+                plan.tasks_by_kind,
+                plan.wholes_by_kind,
+                again=plan.selection.force,
             ),
         ]
     )
-    remove_rows(plan, holdings.files, gone)
+    remove_rows(plan, holdings.files, gone, check)
     return len(gone)
 
 
@@ -106,11 +119,14 @@ def superseded_errors(
     run_id: str,
     tasks_by_kind: Mapping[str, Sequence[str]],
     wholes_by_kind: Mapping[str, Sequence[str]] = NO_WHOLES,
+    *,
+    again: bool = False,
 ) -> pa.Table:
     """`file` and `row` of each error that is no longer so.
 
     What this run has brought to an end, it has said everything about: errors of earlier runs go. So do
-    the errors of a document that has all its answers, and of a part and task that has its answer.
+    the errors of a document that has all its answers, and of a part and task that has its answer; but not
+    those of a run that asked everything `again`, for the answer is the one that there was before.
     """
     errors = holdings.errors
     errors = errors.filter(pc.is_in(errors["document_id"], _column(listed, "document_id")))
@@ -120,7 +136,10 @@ def superseded_errors(
     healed = pc.is_in(errors["document_id"], ids_of(done["name"]).combine_chunks())
     current = holdings.answers.filter(holdings.answers["current"])
     answered = pc.is_in(_questions(errors), _questions(current).combine_chunks())
-    gone = pc.fill_null(pc.or_(pc.or_(restated, healed), answered), False)
+    made_good = pc.or_(healed, answered)
+    if again:
+        made_good = pc.and_(made_good, pc.not_equal(errors["run_id"], run_id))
+    gone = pc.fill_null(pc.or_(restated, made_good), False)
     left = errors.filter(pc.invert(gone))
     parts = pc.fill_null(left["part_index"].cast(pa.string()), "")
     left = left.append_column("part", parts).set_column(
@@ -131,8 +150,11 @@ def superseded_errors(
     )
 
 
-def remove_rows(plan: Plan, files: Sequence[ObjectInfo], gone: pa.Table) -> None:
+def remove_rows(
+    plan: Plan, files: Sequence[ObjectInfo], gone: pa.Table, check: Callable[[], None] | None = None
+) -> None:
     """Rewrite, each in its place, the files that rows are to go from; delete those that nothing is left of.
+    Before each it is checked that the run may: what it takes for old may be another's that runs by now.
 
     Raises:
         ObjectChanged: a file is not what was read of it any more: a run of another shard was faster.
@@ -141,17 +163,19 @@ def remove_rows(plan: Plan, files: Sequence[ObjectInfo], gone: pa.Table) -> None
     grouped = gone.group_by("file").aggregate([("row", "list")])
     work = zip(grouped["file"].to_pylist(), grouped["row_list"], strict=True)
     with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="sweep") as threads:
-        for done in [threads.submit(_rewrite, plan, files[file], rows.values) for file, rows in work]:
+        for done in [threads.submit(_rewrite, plan, files[file], rows.values, check) for file, rows in work]:
             done.result()
 
 
-def _rewrite(plan: Plan, file: ObjectInfo, gone: pa.Array) -> None:
+def _rewrite(plan: Plan, file: ObjectInfo, gone: pa.Array, check: Callable[[], None] | None) -> None:
     import pyarrow.parquet as pq
 
     storage = open_storage(file.uri, plan.job.storage)
     rows = pq.read_table(BytesIO(storage.read(file.uri, version=file.version)))
     places = pa.array(range(len(rows)), pa.int64())
     kept = rows.filter(pc.invert(pc.is_in(places, gone)))
+    if check is not None:
+        check()
     if not len(kept):
         storage.delete(file.uri)
     elif storage.claim(file.uri, encode(kept), file.version) is None:

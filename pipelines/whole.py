@@ -77,6 +77,8 @@ def due(plan: Plan, listed: pa.Table) -> dict[str, list[Group]]:
 
 def _groups(plan: Plan, holdings: Holdings, work: pa.Table, ask: Ask, of_parts: str) -> Iterator[Group]:
     answers = holdings.answers.filter(pc.equal(holdings.answers["task"], ask.task.name))
+    kinds = [kind for kind, names in plan.wholes_by_kind.items() if ask.task.name in names]
+    answers = answers.filter(pc.is_in(answers["part_kind"], pa.array(kinds, pa.string())))
     answers = answers.filter(about(answers, work))
     whole = answers.filter(pc.equal(answers["fingerprint"], ask.fingerprint))
     about_parts = answers.filter(pc.equal(answers["fingerprint"], of_parts))
@@ -113,16 +115,17 @@ def read_wholes(plan: Plan, group: Group) -> Iterator[pa.Table]:
     Raises:
         GemstreamError: the output cannot be read.
     """
-    rows = _answers(plan, group).sort_by(
-        [(name, "ascending") for name in ("document_id", "part_index", "answered_at")]
-    )
+    rows = _answers(plan, group)
+    # Two versions of an object are two documents, where it is not known which of them was listed.
+    rows = rows.append_column("name", names_of(rows))
+    rows = rows.sort_by([(name, "ascending") for name in ("name", "part_index", "answered_at")])
     # Of two answers about a part, which a force leaves until the run has swept, the later one counts.
-    rows = _one_of(rows, ["document_id", "part_index"], "max")
+    rows = _one_of(rows, ["name", "part_index"], "max")
     told = rows.filter(pc.fill_null(pc.not_equal(rows["text"], ""), False))
-    texts = told.group_by("document_id", use_threads=False).aggregate([("text", "list")])
+    texts = told.group_by("name", use_threads=False).aggregate([("text", "list")])
     joined = pc.binary_join(texts["text_list"].combine_chunks(), pa.scalar(BETWEEN, pa.large_string()))
-    documents = _one_of(rows, ["document_id"], "min")
-    found = pc.index_in(documents["document_id"], texts["document_id"].combine_chunks())
+    documents = _one_of(rows, ["name"], "min")
+    found = pc.index_in(documents["name"], texts["name"].combine_chunks())
     count = len(documents)
     columns = {name: documents[name] for name in FACTS}
     columns |= {

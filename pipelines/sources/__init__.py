@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from schemas.errors import JobError
 from workers.registry import resolve
@@ -67,6 +67,7 @@ def open_source(
     exclude: Sequence[str] = (),
     limit: int | None = None,
     rows: int = ROWS,
+    output: str | None = None,
 ) -> Source:
     """The source of a job, whose `input`, `manifest` or `table` decides its kind.
 
@@ -80,6 +81,7 @@ def open_source(
         exclude: not the paths that match one of these.
         limit: stop after this many documents.
         rows: documents per table.
+        output: of the job: what lies there is none of its documents, and none of the limit's.
 
     Raises:
         JobError: none or several of input, manifest and table, a glob that can match nothing, inputs
@@ -88,7 +90,7 @@ def open_source(
     if sum(map(bool, (input, manifest, table))) != 1:
         raise JobError("a job reads input, manifest or table, and one of them", key="input")
     kind = "table" if table else "manifest" if manifest else "prefix"
-    own = {"added": added} if table else {}
+    own: dict[str, dict[str, Any]] = {"table": {"added": added}, "prefix": {"output": output}}
     source: Source = resolve(SOURCES, kind, "source")(
         table or manifest or input,
         storage_options,
@@ -96,6 +98,6 @@ def open_source(
         exclude=exclude,
         limit=limit,
         rows=rows,
-        **own,
+        **own.get(kind, {}),
     )
     return source

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipelines.sources import ROWS
 from pipelines.sources.listing import Globs, documents_table, in_chunks
 from schemas.errors import JobError
-from workers.storage.factory import is_under, normalise, open_storage, relative
+from workers.storage.factory import is_under, join, normalise, open_storage, relative
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,8 +33,10 @@ class PrefixSource:
         exclude: Sequence[str] = (),
         limit: int | None = None,
         rows: int = ROWS,
+        output: str | None = None,
     ) -> None:
-        """Says what to list; nothing is listed yet. A prefix given twice is listed once.
+        """Says what to list; nothing is listed yet. A prefix given twice is listed once. What lies below the
+        output is passed over.
 
         Raises:
             JobError: a scheme that nothing serves, a glob that does not hold, or a prefix inside
@@ -44,6 +46,7 @@ class PrefixSource:
         self.globs = Globs(include, exclude)
         self.limit = limit
         self.rows = rows
+        self._output = None if output is None else join(normalise(output), "")
         self._storages = [open_storage(prefix, storage_options) for prefix in self.prefixes]
         for prefix in self.prefixes:
             for other in self.prefixes:
@@ -63,5 +66,7 @@ class PrefixSource:
     def _wanted(self) -> Iterator[ObjectInfo]:
         for storage, prefix in zip(self._storages, self.prefixes, strict=True):
             for info in storage.list(prefix):
+                if self._output is not None and info.uri.startswith(self._output):
+                    continue
                 if self.globs.wants(relative(info.uri, prefix)):
                     yield info

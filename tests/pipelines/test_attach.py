@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from pipelines.feed import Feed
 from pipelines.ledger import read_ledger
 from pipelines.plan import Plan, make_plan
 from pipelines.runner import source_of
-from pipelines.whole import due
+from pipelines.whole import due, read_wholes
 from schemas.duplicates import DuplicateOptions
 from schemas.errors import ObjectChanged
 from schemas.job import JobSpec
 from schemas.rows import IDENTITY, Status
+from schemas.selection import Selection
 from workers.sinks.parquet import ParquetSink
 from workers.sinks.reading import read_columns
 
@@ -122,6 +124,18 @@ def test_a_copy_with_some_answers_is_given_the_others_and_no_more(plan: Plan) ->
     assert found["ocr", "cc"] == found["caption", "cc"] == [(0, "a"), (1, "a")]
 
 
+def test_a_copy_is_given_what_was_asked_again(plan: Plan) -> None:
+    """Though it has an answer, and though a document that was not listed has an earlier one as well."""
+    before = [
+        row(plan, each, "ocr", part, text="old", run_id="before") for each in (A, B, D) for part in (0, 1)
+    ]
+    publish(plan, *before)
+    publish(plan, *(row(plan, A, "ocr", part, text="new") for part in (0, 1)))
+    found = copied(replace(plan, selection=Selection(force=True)), B)
+    assert found["ocr", "bb"] == [(0, "new"), (0, "old"), (1, "new"), (1, "old")], "until the run sweeps"
+    assert found["ocr", "dd"] == [(0, "old"), (1, "old")]
+
+
 def test_what_an_earlier_run_wrote_down_of_the_original_is_not_said_of_a_copy(plan: Plan) -> None:
     publish(plan, row(plan, A, None, None, error=FAULT, text="old", run_id="before"))
     publish(plan, row(plan, A, "ocr", 0, text="a"), row(plan, A, "caption", 0, text="a"))
@@ -157,6 +171,21 @@ def test_a_question_about_the_whole_is_asked_of_one_document_with_a_content(
     publish(plan, row(plan, A, "summarize", None, text="whole", fingerprint=of_whole))
     found = copied(plan)
     assert found["summarize", "bb"] == found["summarize", "cc"] == [(0, "s"), (1, "s"), (None, "whole")]
+
+
+def test_a_question_about_the_whole_is_of_one_version(
+    tmp_path: Path, fault_job: Callable[..., JobSpec]
+) -> None:
+    """Of a manifest's entry that could not be looked up, the output may hold two."""
+    (tmp_path / "in").mkdir()
+    plan = make_plan(fault_job(input=str(tmp_path / "in"), tasks=["summarize"]), None, 0.0)
+    publish(plan, *(row(plan, A, "summarize", part, text=f"old {part}", parts_total=3) for part in range(3)))
+    publish(plan, *(row(plan, A, "summarize", part, text=f"new {part}", version="v2") for part in range(2)))
+    listed = [{"document_id": A, "version": "", "skipped": False}]
+    [group] = due(plan, pa.Table.from_pylist(listed))["vision"]
+    [documents] = read_wholes(plan, group)
+    said = dict(zip(documents["version"].to_pylist(), documents["page_text"].to_pylist(), strict=True))
+    assert said == {"v1": "old 0\n\nold 1\n\nold 2", "v2": "new 0\n\nnew 1"}
 
 
 def test_files_that_another_shard_sweeps_are_read_again(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

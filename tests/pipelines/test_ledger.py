@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.audit import judge
+from pipelines.failures import failed_selection
 from pipelines.holdings import ANSWERS, ERRORS, Holdings
 from pipelines.ledger import completeness, make_ledger
 from pipelines.sweep import superseded_answers, superseded_errors
@@ -129,6 +130,54 @@ def test_what_is_selected_is_worked_on_and_the_rest_is_skipped() -> None:
     assert worked(only=ONLY["new"]) == {"d"}
     assert worked(only=ONLY["failed"], categories={"corrupt"}) == {"b"}
     assert worked(only=ONLY["failed"], categories={"empty"}) == set()
+
+
+def test_what_is_not_asked_of_such_parts_any_more_makes_up_for_nothing_that_is() -> None:
+    """As when `of: [image]` comes to one task of a job and another task is new."""
+    held = holdings([*BOTH, answer("b", "caption"), answer("c", "ocr")])
+
+    def asked(*tasks: str) -> list[str]:
+        book = make_ledger(held.standing, {"page": tasks, "image": ["caption"]}, MADE_OF, Selection())
+        found: list[str] = book.reasons(documents("a", "b", "c")).to_pylist()
+        return found
+
+    assert asked("ocr", "transcribe") == ["new task"] * 3
+    assert asked("ocr") == ["done", "new task", "done"]
+    assert asked() == ["done"] * 3
+    done = completeness(held.standing.runs, {"page": ["ocr", "transcribe"]})
+    assert done["answers"].to_pylist() == [["0/ocr"], [], ["0/ocr"]]
+
+
+def test_what_failed_otherwise_is_not_tried_again_with_a_category() -> None:
+    half = [answer("a", task, parts_total=2) for task in TASKS["page"]]
+    held = holdings(half, [error("a", 1, "ocr", category="poison", parts_total=2)])
+    tried = {}
+    for category in ("poison", "request_timeout"):
+        book = make_ledger(held.standing, TASKS, MADE_OF, failed_selection([category]))
+        tried[category] = not book.skipped(book.reasons(documents("a"))).to_pylist()[0]
+    assert tried == {"poison": True, "request_timeout": False}
+
+
+def test_who_cannot_be_looked_up_any_more_has_failed_whatever_was_answered_before() -> None:
+    held, listed = holdings(BOTH, [error("a", version="")]), documents("a", version="")
+    done = completeness(held.standing.runs, TASKS)
+    found = judge(listed, done, held.errors, pa.array([], pa.string()), TASKS)
+    assert (found.counts["ok"], found.counts["failed"]) == (0, 1)
+
+
+def test_what_was_asked_again_in_vain_is_not_made_good_by_the_answer_there_was() -> None:
+    held, listed = (
+        holdings(BOTH, [error("a", 0, "ocr"), error("a", 0, "ocr", run_id="before")]),
+        documents("a"),
+    )
+    settled, done = pa.array(["a"]), completeness(held.standing.runs, TASKS)
+    found = {}
+    for again in (False, True):
+        gone = superseded_errors(held, listed, settled, "run", TASKS, again=again)["row"].to_pylist()
+        audit = judge(listed, done, held.errors.slice(0, 1), pa.array([], pa.string()), TASKS, again=again)
+        assert audit.missing == () and audit.settled["name"].to_pylist() == ["a/v1"]
+        found[again] = sorted(gone), +audit.counts
+    assert found == {False: ([0, 1], {"ok": 1}), True: ([1], {"partial": 1})}
 
 
 def test_a_half_done_document_goes_on_at_what_is_missing() -> None:

@@ -12,10 +12,10 @@ import pytest
 from pipelines.history import History
 from pipelines.page.render import headline
 from pipelines.quality import Quality, TaskQuality
-from pipelines.report import EXIT_DONE, EXIT_FAILED_SHARE, RunReport
+from pipelines.report import EXIT_DONE, EXIT_FAILED_SHARE, Counts, RunReport
 from pipelines.runner import _report
 from schemas.errors import JobError
-from schemas.selection import Selection
+from schemas.selection import ONLY, Selection
 
 
 def report(allowed: float, **counts: int) -> RunReport:
@@ -47,3 +47,12 @@ def test_a_bound_that_is_no_number_is_no_gate() -> None:
 
 def test_a_run_in_which_nothing_is_asked_answers_nothing() -> None:
     assert headline(report(0.1, filtered=3)).startswith("Nothing is asked of any of the 3")
+
+
+def test_what_was_not_selected_may_owe_answers() -> None:
+    counts = Counts(listed=30_000, ok=0, partial=0, failed=0, filtered=0, skipped=30_000)
+    values: dict[str, Any] = {"run_id": "r", "output": "o", "started": datetime.now(UTC), "seconds": 1.0}
+    whole = RunReport(**values, counts=counts)
+    assert whole.verdict == "nothing to do: the output holds every answer already"
+    narrowed = RunReport(**values, counts=counts, selection=Selection(only=ONLY["failed"]))
+    assert narrowed.verdict == "nothing to do: no document is one of those that were selected"

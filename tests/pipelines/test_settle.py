@@ -14,10 +14,15 @@ from hypothesis import strategies as st
 
 from deploy.demo.documents import EXAMPLES
 from pipelines import holdings
+from pipelines.plan import make_plan
+from pipelines.settle import settle
+from schemas.errors import LeaseLost
 from schemas.ids import document_id
 from schemas.job import JobSpec
+from schemas.rows import IDENTITY
 from schemas.shard import Shard
 from tests.fixtures.runs import RunJob
+from tests.pipelines.outputs import answer, write
 
 
 @given(st.lists(st.text(), max_size=20), st.integers(1, 8), st.integers(1, 8))
@@ -77,3 +82,23 @@ def test_share_by_share_comes_to_the_same_as_at_once(
     assert said(shared[1].output) == said(at_once.output)
     # The first prompt's answers were swept, in whichever file they lay.
     assert len(rows(shared[1].output, "records", "fingerprint", "uri")) == len(said(at_once.output)[0])
+
+
+def test_a_run_that_lost_its_lease_takes_nothing_out(
+    tmp_path: Path, fault_job: Callable[..., JobSpec]
+) -> None:
+    """Whoever writes there now may ask otherwise: to this run those answers are old ones."""
+    plan = make_plan(fault_job(input=str(tmp_path), tasks=["ocr"]), None, 0.0)
+    ours, theirs = (answer("a.pdf", "ocr", "said") | {"fingerprint": each} for each in ("", "theirs"))
+    ours["fingerprint"] = plan.fingerprints["ocr"][0]
+    for each in (ours, theirs):
+        write(plan.output, [each])
+
+    def lost() -> None:
+        raise LeaseLost("lost")
+
+    before = rows(plan.output, "records", "uri", "fingerprint")
+    listed = pa.table({name: [ours[name]] for name in IDENTITY.names} | {"skipped": [False]})
+    with pytest.raises(LeaseLost):
+        settle(plan, listed, lost)
+    assert len(before) == 2 and rows(plan.output, "records", "uri", "fingerprint") == before

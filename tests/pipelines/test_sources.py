@@ -96,6 +96,15 @@ def test_a_folder_that_is_not_there_is_missing_and_an_empty_one_is_empty(tmp_pat
         uris(open_source([str(tmp_path / "nowhere")], StorageOptions()))
 
 
+def test_what_lies_in_the_output_is_none_of_the_documents_and_none_of_the_limits(tmp_path: Path) -> None:
+    for name in ("a-out/_runs/job.yaml", "a-out/records/part-1.parquet", "a-out.pdf", "b.pdf", "c.pdf"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    output = str(tmp_path / "a-out")
+    found = uris(open_source([str(tmp_path)], StorageOptions(), limit=2, output=output))
+    assert [uri.rpartition("/")[2] for uri in found] == ["a-out.pdf", "b.pdf"]
+
+
 def test_the_same_prefix_twice_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_text("a")
     monkeypatch.chdir(tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +14,6 @@ from tests.workers.test_parquet_sink import outcomes, row, sink
 from workers.sinks.reading import WHOLE_BYTES, part_files, read_columns
 from workers.storage.factory import join
 from workers.storage.local import LocalStorage
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["place"]
 
@@ -70,6 +67,19 @@ def test_a_foreign_file_in_the_output_is_named(tmp_path: Path) -> None:
     (tmp_path / "errors" / "part-1.parquet").write_bytes(b"PAR1 in name only")
     with pytest.raises(JobError, match=r"part-1.parquet is no Parquet file"):
         list(read_columns(str(tmp_path), StorageOptions(), "errors", KEYS))
+
+
+@pytest.mark.parametrize("what", ["footer", "page"])
+def test_a_damaged_file_in_the_output_is_named(tmp_path: Path, what: str) -> None:
+    [receipt] = sink(str(tmp_path)).write(outcomes([row(document) for document in range(100)]))
+    file = Path(receipt.uri.removeprefix("file://"))
+    content = bytearray(file.read_bytes())
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    for byte in range(40):
+        content[{"footer": footer, "page": 4}[what] + byte] ^= 0xFF
+    file.write_bytes(content)
+    with pytest.raises(JobError, match=f"{file.name} is no Parquet file, or a damaged one"):
+        list(read_columns(str(tmp_path), StorageOptions(), "records/task=ocr", KEYS))
 
 
 def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:

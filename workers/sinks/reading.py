@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,23 @@ def part_files(storage: Storage, folder: str) -> Iterator[ObjectInfo]:
         return
 
 
+@contextmanager
+def readable(info: ObjectInfo) -> Iterator[None]:
+    """While a part file is read: what is no Parquet, or damaged, is named.
+
+    Raises:
+        JobError: it is.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:  # of a damaged footer or page Arrow says OSError
+        raise JobError(
+            f"{info.uri} is no Parquet file, or a damaged one; move it out of the output", key="output"
+        ) from error
+
+
 def read_part(
     storage: Storage, info: ObjectInfo, columns: list[str], encoded: Sequence[str] = ()
 ) -> PartFile:
@@ -110,16 +128,15 @@ def read_part(
         source = pa.BufferReader(storage.read(info.uri, version=info.version))
     else:
         source = open_object(storage, info, read_ahead=0)
-    try:
+    with readable(info):
         file = pq.ParquetFile(source, pre_buffer=True, read_dictionary=list(encoded))
-    except pa.ArrowInvalid as error:
-        raise JobError(f"{info.uri} is no Parquet file; move it out of the output", key="output") from error
     lacking = [name for name in columns if name not in file.schema_arrow.names]
     if lacking:
         raise JobError(
             f"{info.uri} has no column {lacking[0]!r}: another program wrote it; choose an output of its own",
             key="output",
         )
-    rows = file.read(columns=columns, use_threads=False).select(columns).replace_schema_metadata()
+    with readable(info):
+        rows = file.read(columns=columns, use_threads=False).select(columns).replace_schema_metadata()
     facts = json.loads((file.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
     return PartFile(info, rows, facts, file.metadata.num_rows, file.schema_arrow.remove_metadata())
