@@ -131,7 +131,9 @@ def _inner(fault: ValidationError) -> list[str]:
 
 
 def _pointer(path: list[str | int]) -> str:
-    return reduce(below, path, "")
+    """What a model calls a field may have half a character in it, which no column holds."""
+    pointer: str = reduce(below, path, "")
+    return pointer.encode(errors="backslashreplace").decode()
 
 
 def _no_constant(name: str) -> float:
