@@ -110,7 +110,7 @@ class Token(BaseModel):
 
     token: str = ""
     logprob: float
-    top_logprobs: list[Token] = []
+    top_logprobs: list[Token] | None = None
 
 
 class Logprobs(BaseModel):
@@ -143,19 +143,21 @@ class Choice(BaseModel):
         return sum(token.logprob for token in self._said) / len(self._said) if self._said else None
 
     def likelihoods(self, choices: tuple[str, ...], *, quoted: bool) -> dict[str, float] | None:
-        """How likely each of the labels was, which came in JSON's quotes or bare."""
-        if not self._said or not any(token.top_logprobs for token in self._said):
+        """How likely each of the labels was, which came in JSON's quotes or bare: a server that holds no
+        answer to a schema has none around it."""
+        if not any(token.top_logprobs for token in self._said):
             return None
+        quoted = quoted and (self.message.content or "").lstrip().startswith('"')
         spelled = {json.dumps(choice, ensure_ascii=False) if quoted else choice: choice for choice in choices}
         steps = [
             (
                 (said.token, said.logprob),
-                [(other.token, other.logprob) for other in said.top_logprobs if other.token != said.token],
+                [(word.token, word.logprob) for word in said.top_logprobs or () if word.token != said.token],
             )
             for said in self._said
         ]
         found = likelihoods(steps, list(spelled))
-        return {choice: found[word] for word, choice in spelled.items()}
+        return found and {choice: found[word] for word, choice in spelled.items()}
 
 
 class Usage(BaseModel):

@@ -182,6 +182,21 @@ def test_an_answer_without_counts_is_an_answer(server: Server, more: dict[str, A
     assert ask(engine(server), request()) == [Response("", "stop", 0, 0)]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"), [('"Yes"', ['"', "Yes", '"']), ("Yes", ["Yes"]), ("Yes", [" Yes"])]
+)
+def test_a_label_that_comes_bare_is_as_likely_as_it_was(server: Server, text: str, words: list[str]) -> None:
+    body = completion(text)
+    odds = [
+        {"token": word, "logprob": -0.1, "top_logprobs": [{"token": word, "logprob": -0.1}]} for word in words
+    ]
+    body["choices"][0]["logprobs"] = {"content": [*odds, {"token": "", "logprob": 0, "top_logprobs": None}]}
+    server.script = lambda asked: Said(body=body) if asked.body else healthy(asked)
+    (answer,) = ask(engine(server), request(choices=("Yes", "No"), likelihoods=True))
+    likely = None if words == [" Yes"] else {"Yes": 1.0, "No": 0.0}
+    assert isinstance(answer, Response) and (answer.text, answer.likelihoods) == ("Yes", likely)
+
+
 # What is refused, and what it is called.
 
 WITHHELD = completion("", "content_filter")
