@@ -120,10 +120,13 @@ class Logprobs(BaseModel):
 
 
 class Message(BaseModel):
-    """What was said."""
+    """What was said. Servers have two names for what was thought before."""
 
     content: str | None = None
     refusal: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[Any] | None = None
 
 
 class Choice(BaseModel):
@@ -132,6 +135,20 @@ class Choice(BaseModel):
     message: Message
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
+
+    @property
+    def withheld(self) -> str:
+        """Why this is no answer; empty for one that is."""
+        finish, said = self.finish_reason or "stop", self.message
+        if finish not in ("stop", "length") or said.refusal:
+            return f"({finish}): {said.refusal or ''}"
+        if (
+            finish == "stop"
+            and not said.content
+            and (said.reasoning or said.reasoning_content or said.tool_calls)
+        ):
+            return ": it thought, or called tools, and said nothing; engine.options.extra_body may stop that"
+        return ""
 
     @property
     def _said(self) -> list[Token]:
@@ -161,14 +178,14 @@ class Choice(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens; 0 where the server does not count."""
+    """Tokens, where the server counts."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class Completion(BaseModel):
     """Of a server's answer, what is used: servers differ in the rest."""
 
-    choices: list[Choice] = []
+    choices: list[Choice] | None = None
     usage: Usage | None = None

@@ -176,7 +176,7 @@ def test_an_answer_has_its_tokens_and_confidence(server: Server) -> None:
     assert answer == Response("text", "length", 300, 2, mean_logprob=pytest.approx(math.log(0.5)))
 
 
-@pytest.mark.parametrize("more", [{}, {"usage": None}, {"usage": {}}])
+@pytest.mark.parametrize("more", [{}, {"usage": None}, {"usage": {}}, {"usage": {"prompt_tokens": None}}])
 def test_an_answer_without_counts_is_an_answer(server: Server, more: dict[str, Any]) -> None:
     server.script = lambda asked: Said(body=completion(None, **more)) if asked.body else healthy(asked)
     assert ask(engine(server), request()) == [Response("", "stop", 0, 0)]
@@ -200,6 +200,7 @@ def test_a_label_that_comes_bare_is_as_likely_as_it_was(server: Server, text: st
 # What is refused, and what it is called.
 
 WITHHELD = completion("", "content_filter")
+THOUGHT = {"choices": [{"message": {"content": None, "reasoning_content": "Hm"}, "finish_reason": "stop"}]}
 DECLINED = completion(None) | {"choices": [{"message": {"content": None, "refusal": "I will not"}}]}
 
 
@@ -220,7 +221,10 @@ DECLINED = completion(None) | {"choices": [{"message": {"content": None, "refusa
         (Said(500, error("oh")), EngineUnavailable, "oh"),
         (Said(0), EngineUnavailable, "broke"),
         (Said(200, b"<html>hello</html>"), EngineUnavailable, "hello"),
+        (Said(200, "<html>Schlüssel</html>".encode("latin-1")), EngineUnavailable, "html"),
         (Said(200, error("upstream")), RequestRefused, "upstream"),
+        (Said(200, error("upstream") | {"choices": None}), RequestRefused, "upstream"),
+        (Said(200, THOUGHT), RequestRefused, "it thought"),
         (Said(200, WITHHELD), RequestRefused, "content_filter"),
         (Said(200, DECLINED), RequestRefused, "I will not"),
     ],

@@ -135,6 +135,23 @@ def test_what_a_server_fails_on_is_found_and_costs_nobody_else(server: Server, s
     assert server.questions.count("bad") == 2 and len(server.questions) == 5
 
 
+def test_what_a_server_forbids_beside_what_it_answers_costs_nobody_else(server: Server) -> None:
+    forbidden = Said(403, error("flagged"))
+    server.script = lambda asked: forbidden if asked.question == "bad" else healthy(asked)
+
+    async def asked() -> list[Any]:
+        supervisor = supervised(server.url)
+        await supervisor.ask(request("page1"))
+        asks = [supervisor.ask(request(question)) for question in ("bad", "page2")]
+        answers = await asyncio.gather(*asks, return_exceptions=True)
+        supervisor.close()
+        await asyncio.sleep(0.01)
+        return answers
+
+    bad, page = asyncio.run(asked())
+    assert isinstance(bad, PoisonRequest) and "flagged" in bad.message and isinstance(page, Response)
+
+
 def test_a_failure_leaves_the_answers_that_are_under_way(server: Server) -> None:
     failed = threading.Event()
 
