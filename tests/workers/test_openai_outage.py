@@ -105,6 +105,15 @@ def test_a_rate_limit_without_end_ends_the_run_and_blames_nobody(server: Server,
     assert "outage_seconds" in answers[0].message and "slow down" in answers[0].message
 
 
+@pytest.mark.parametrize("others", [[], ["page"]], ids=["alone", "beside another"])
+def test_what_a_gateway_never_lets_through_ends_no_run(server: Server, others: list[str]) -> None:
+    late = Said(504, error("took too long"))
+    server.script = lambda asked: late if asked.question == "bad" else healthy(asked)
+    bad, *answers = gathered(supervised(server.url, outage_seconds=0.2), "bad", *others)
+    assert isinstance(bad, PoisonRequest) and "took too long" in bad.message
+    assert [type(answer) for answer in answers] == [Response] * len(others)
+
+
 def test_who_is_refused_while_others_are_answered_waits_on(server: Server) -> None:
     server.script = first(3, Said(429, error("slow down"), {"Retry-After": "0"}), of="starved")
 
