@@ -23,6 +23,8 @@ OURS = frozenset(
     "stream n".split()
 )
 """Fields of a request that a job may not set beside us."""
+BROKEN_OFF = frozenset({"abort", "error"})
+"""What vLLM's server says of an answer when it is ended meanwhile, or fails by itself."""
 
 
 def fields(request: Request, model: str, *, media_first: bool, logprobs: bool) -> dict[str, Any]:

@@ -225,6 +225,7 @@ DECLINED = completion(None) | {"choices": [{"message": {"content": None, "refusa
         (Said(200, error("upstream")), RequestRefused, "upstream"),
         (Said(200, error("upstream") | {"choices": None}), RequestRefused, "upstream"),
         (Said(200, THOUGHT), RequestRefused, "it thought"),
+        (Said(200, completion("half", "abort")), EngineUnavailable, "(abort)"),
         (Said(200, WITHHELD), RequestRefused, "content_filter"),
         (Said(200, DECLINED), RequestRefused, "I will not"),
     ],

@@ -266,7 +266,8 @@ class OpenAIEngine:
             raise RequestRefused(f"the server gave no answer: {self._public(said.decode())}")
         choice = answer.choices[0]
         if choice.withheld:
-            raise RequestRefused(f"the server withheld its answer {self._public(choice.withheld)}")
+            kind = EngineUnavailable if choice.finish_reason in chat.BROKEN_OFF else RequestRefused
+            raise kind(f"the server withheld its answer {self._public(choice.withheld)}", key=request.key)
         text = choice.message.content or ""
         usage = answer.usage or chat.Usage()
         return Response(
@@ -291,7 +292,6 @@ class OpenAIEngine:
             if error.status_code >= 500 and error.status_code not in PASSING:
                 return EngineUnavailable(f"{server} failed: {self._words(error)}", key=request.key)
             if error.status_code == 403 and self._patience.last_answer > -math.inf:
-                # The key is good: somebody in between forbids what is in this request, or all at once.
                 return EngineUnavailable(f"{server} forbids it: {self._words(error)}", key=request.key)
             return self._away(error)
         if passes(error):
