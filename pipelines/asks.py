@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import JobError
 from schemas.fingerprint import fingerprint, ingredients
+from schemas.ids import canonical, digest
 from schemas.names import NAMES
 from schemas.rows import Pages, PartKind, Shown
 from schemas.tasks.ask import COLUMNS
@@ -27,6 +28,16 @@ MIN_ANSWER_TOKENS = 16
 MIN_TEXT_CHARACTERS = 500
 MIN_WHOLE_CHARACTERS = 120
 """Of what parts say, beside a question about all of them: two short answers."""
+
+
+ANSWERING = (
+    "extra_body",
+    "hf_overrides",
+    "mm_processor_kwargs",
+    "override_generation_config",
+    "quantization",
+)
+"""Options of engines that change answers, rather than how fast they come."""
 
 
 def _shown(model: Model, expand: ExpandOptions) -> tuple[Shown, ...]:
@@ -86,7 +97,7 @@ def make_ask(
     adapter = config.adapters[task.adapter] if task.adapter else None
     made_of = ingredients(
         task, questions.values(), model, _options(expand), job.seed, adapter, job.privacy.recipe
-    )
+    ) | _told(config)
     return Ask(
         task=task,
         questions=questions,
@@ -121,7 +132,7 @@ def make_whole(job: JobSpec, ask: Ask, config: EngineConfig, expand: ExpandOptio
     questions = (question, *ask.questions.values())
     made_of = ingredients(
         ask.task, questions, config.model, _options(expand), job.seed, adapter, job.privacy.recipe
-    )
+    ) | _told(config)
     return Ask(
         task=ask.task,
         questions={Shown.TEXT: question},
@@ -168,3 +179,12 @@ def make_names(job: JobSpec, config: EngineConfig) -> Ask | None:
 def _options(expand: ExpandOptions) -> dict[str, Any]:
     """What of the expand options changes the answers."""
     return expand.model_dump(mode="json", exclude=ExpandOptions.UNSEEN, exclude_none=True)
+
+
+def _told(config: EngineConfig) -> dict[str, str]:
+    """What of the engine's own options changes the answers, as an ingredient; none where there is nothing."""
+    told = {name: config.options[name] for name in ANSWERING if config.options.get(name)}
+    shown = told.get("mm_processor_kwargs")
+    if isinstance(shown, dict) and shown.keys() == {"max_soft_tokens"}:
+        del told["mm_processor_kwargs"]  # it is in the size that pictures are shown at
+    return {"engine": digest(canonical(told))} if told else {}

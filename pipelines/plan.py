@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pipelines.asks import make_ask, make_names, make_whole, room_for_text
-from pipelines.refusals import refuse_adapters_elsewhere, refuse_tiles, refuse_unfit
+from pipelines.refusals import refuse_adapters_elsewhere, refuse_double, refuse_tiles, refuse_unfit
 from schemas.errors import JobError
 from schemas.ids import canonical, digest
 from schemas.models import Model, find_model
@@ -180,6 +180,7 @@ def _lane(
     job: JobSpec, pool: PartPool, tasks: list[Task], gpus: float, attributes: pa.DataType | None
 ) -> Lane:
     engine = resolve(ENGINES, job.engine.kind, "engine")
+    refuse_double(job, engine)
     model = _model(job, pool, engine)
     if pool == "audio" and model.clip_tokens:
         model = model.hearing()
@@ -227,7 +228,7 @@ def _model(job: JobSpec, pool: PartPool, engine: type[Engine]) -> Model:
     that goes by a name of the server's own is, for all that is known here, other weights."""
     asked = getattr(job.models, pool) or DEFAULT_MODELS[pool]
     if engine.hosts_model:
-        return _budgeted(find_model(asked), job.engine.options)
+        return _budgeted(_pinned(find_model(asked), job.engine.options), job.engine.options)
     try:
         model = find_model(asked)
     except JobError:
@@ -236,6 +237,12 @@ def _model(job: JobSpec, pool: PartPool, engine: type[Engine]) -> Model:
         model = find_model(DEFAULT_MODELS[pool]).model_copy(update={"source": asked, "revision": "served"})
     served = job.engine.options.get("model")
     return model.model_copy(update={"revision": str(served)}) if served else model
+
+
+def _pinned(model: Model, options: Mapping[str, Any]) -> Model:
+    """The model at the commit that the engine is told to load; a folder has but one."""
+    commit = None if model.is_folder else options.get("revision")
+    return model.model_copy(update={"revision": str(commit)}) if commit else model
 
 
 def _budgeted(model: Model, options: Mapping[str, Any]) -> Model:

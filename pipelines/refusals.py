@@ -14,6 +14,29 @@ if TYPE_CHECKING:
     from workers.engines import Engine
 
 
+SETTINGS_OF_OURS = {
+    "model": "models.vision or models.audio",
+    "max_model_len": "engine.max_model_len",
+    "max_num_seqs": "engine.max_num_seqs",
+    "seed": "seed",
+}
+"""Arguments of vLLM that a job says elsewhere: by that a run is planned, and its answers are known again."""
+
+
+def refuse_double(job: JobSpec, engine: type[Engine]) -> None:
+    """An engine's own option would be what is done, and the setting what is written down.
+
+    Raises:
+        JobError: there is one.
+    """
+    for name in SETTINGS_OF_OURS.keys() & job.engine.options.keys() if engine.hosts_model else ():
+        raise JobError(
+            f"engine.options.{name}: set {SETTINGS_OF_OURS[name]} instead, by which the run is planned and "
+            "its answers are known again",
+            key=f"engine.options.{name}",
+        )
+
+
 def refuse_unfit(job: JobSpec, pool: PartPool, tasks: list[Task], model: Model, engine: type[Engine]) -> None:
     """A model that answers one kind of task is given that task's subject and a picture, and nothing else.
 

@@ -42,6 +42,9 @@ def ingredients(
         "model": model.identity,
         "options": digest(canonical(sampling), canonical(shown)),
     }
+    reading = task.reading()
+    if reading:
+        made_of["reading"] = digest(canonical(reading))
     if adapter is not None:
         made_of["adapter"] = adapter.identity
     if privacy is not None:

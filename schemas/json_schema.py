@@ -287,17 +287,18 @@ def arrow_value(value: Any, data_type: pa.DataType, pointer: str = "") -> tuple[
         return value, []
     try:
         return _scalar(value, data_type), []
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         return None, [pointer or "/"]
 
 
 def _scalar(value: Any, data_type: pa.DataType) -> Any:
-    """Raises ValueError, TypeError or AttributeError for what is none of that type."""
+    """Raises ValueError, TypeError, AttributeError or OverflowError for what is none of that type."""
     if pa.types.is_date(data_type):
         return date.fromisoformat(value)
     if pa.types.is_timestamp(data_type):
         moment = datetime.fromisoformat(value)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        # Of what is in year 0 or 10,000 by then Arrow makes a value that Python cannot read back.
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     if pa.types.is_decimal(data_type):
         try:
             # Python's own context has 28 digits, fewer than the column.

@@ -23,6 +23,8 @@ OURS = frozenset(
     "stream n".split()
 )
 """Fields of a request that a job may not set beside us."""
+BROKEN_OFF = frozenset({"abort", "error"})
+"""What vLLM's server says of an answer when it is ended meanwhile, or fails by itself."""
 
 
 def fields(request: Request, model: str, *, media_first: bool, logprobs: bool) -> dict[str, Any]:
@@ -110,7 +112,7 @@ class Token(BaseModel):
 
     token: str = ""
     logprob: float
-    top_logprobs: list[Token] = []
+    top_logprobs: list[Token] | None = None
 
 
 class Logprobs(BaseModel):
@@ -120,10 +122,13 @@ class Logprobs(BaseModel):
 
 
 class Message(BaseModel):
-    """What was said."""
+    """What was said. Servers have two names for what was thought before."""
 
     content: str | None = None
     refusal: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[Any] | None = None
 
 
 class Choice(BaseModel):
@@ -132,6 +137,20 @@ class Choice(BaseModel):
     message: Message
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
+
+    @property
+    def withheld(self) -> str:
+        """Why this is no answer; empty for one that is."""
+        finish, said = self.finish_reason or "stop", self.message
+        if finish not in ("stop", "length") or said.refusal:
+            return f"({finish}): {said.refusal or ''}"
+        if (
+            finish == "stop"
+            and not said.content
+            and (said.reasoning or said.reasoning_content or said.tool_calls)
+        ):
+            return ": it thought, or called tools, and said nothing; engine.options.extra_body may stop that"
+        return ""
 
     @property
     def _said(self) -> list[Token]:
@@ -143,30 +162,32 @@ class Choice(BaseModel):
         return sum(token.logprob for token in self._said) / len(self._said) if self._said else None
 
     def likelihoods(self, choices: tuple[str, ...], *, quoted: bool) -> dict[str, float] | None:
-        """How likely each of the labels was, which came in JSON's quotes or bare."""
-        if not self._said or not any(token.top_logprobs for token in self._said):
+        """How likely each of the labels was, which came in JSON's quotes or bare: a server that holds no
+        answer to a schema has none around it."""
+        if not any(token.top_logprobs for token in self._said):
             return None
+        quoted = quoted and (self.message.content or "").lstrip().startswith('"')
         spelled = {json.dumps(choice, ensure_ascii=False) if quoted else choice: choice for choice in choices}
         steps = [
             (
                 (said.token, said.logprob),
-                [(other.token, other.logprob) for other in said.top_logprobs if other.token != said.token],
+                [(word.token, word.logprob) for word in said.top_logprobs or () if word.token != said.token],
             )
             for said in self._said
         ]
         found = likelihoods(steps, list(spelled))
-        return {choice: found[word] for word, choice in spelled.items()}
+        return found and {choice: found[word] for word, choice in spelled.items()}
 
 
 class Usage(BaseModel):
-    """Tokens; 0 where the server does not count."""
+    """Tokens, where the server counts."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class Completion(BaseModel):
     """Of a server's answer, what is used: servers differ in the rest."""
 
-    choices: list[Choice] = []
+    choices: list[Choice] | None = None
     usage: Usage | None = None

@@ -19,7 +19,6 @@ from schemas.errors import (
     AnswerError,
     Draining,
     GemstreamError,
-    OffSchemaAnswer,
     RequestTimeout,
     TerminalError,
     TruncatedAnswer,
@@ -229,7 +228,7 @@ class Infer:
         """
         rung, fault = Rung(0, ask.max_tokens, ask.task.temperature), GemstreamError("not tried")
         response: Response | None = None
-        partial: Answer | None = None
+        partial: tuple[Answer, Response] | None = None
         for tries in range(1, TRIES + 1):
             try:
                 request = build(ask, part, rung)
@@ -237,8 +236,8 @@ class Infer:
                 answer = validate(ask.task, response, part.shown)
             except (AnswerError, RequestTimeout) as error:
                 fault = error
-                if isinstance(error, OffSchemaAnswer):
-                    partial = error.fields.get("partial") or partial
+                if response is not None and error.fields.get("partial") is not None:
+                    partial = error.fields["partial"], response
             except TerminalError as error:
                 fault = error
                 break
@@ -250,8 +249,8 @@ class Infer:
             rung = climbed
         if ask.task.fallback_to_page_text() and part.text:
             return borrowed(part.text, response, tries)
-        if partial is not None and response is not None:
-            return recorded(partial, response, tries)
+        if partial is not None:
+            return recorded(*partial, tries)
         return {
             "status": Status.ERROR,
             "error": error_value(fault, self._recipe.limits),

@@ -15,8 +15,8 @@ Step = tuple[tuple[str, float], "Sequence[tuple[str, float]]"]
 """What was said, and what else might have been: a token's text and its natural log-probability."""
 
 
-def likelihoods(steps: Sequence[Step], choices: Sequence[str]) -> dict[str, float]:
-    """A probability per choice; they sum to 1.
+def likelihoods(steps: Sequence[Step], choices: Sequence[str]) -> dict[str, float] | None:
+    """A probability per choice; they sum to 1. None where the tokens spell no choice: then nobody can tell.
 
     Decoding is held to the choices, and an engine tells the probabilities that are left after that: at each
     step they are of the tokens that some choice goes on with. What leaves the path that was taken has its
@@ -40,20 +40,26 @@ def likelihoods(steps: Sequence[Step], choices: Sequence[str]) -> dict[str, floa
             reached += likely
             said += word
         else:  # the end of the turn, which several tokens may be
-            reached += math.log(max(left, math.exp(likely)))
-    if said in found:
-        found[said] += math.exp(reached)
-    whole = sum(found.values()) or 1.0
-    return {choice: found[choice] / whole for choice in choices}
+            rest = max(left, math.exp(likely))
+            reached += math.log(rest) if rest else -math.inf
+    if said not in found:
+        return None
+    found[said] += math.exp(reached)
+    return _shares(found)
 
 
-def first_token(steps: Sequence[Step], choices: Sequence[str]) -> dict[str, float]:
+def first_token(steps: Sequence[Step], choices: Sequence[str]) -> dict[str, float] | None:
     """The same for a classifier, whose choices are a token each and whose answer is the first one: what else
     a choice might be spelled with (Y, Ye) is not counted."""
     first = [(said, *others) for said, others in steps[:1]]
     likely = {word: math.exp(odds) for words in first for word, odds in words if word in choices}
-    whole = sum(likely.values()) or 1.0
-    return {choice: likely.get(choice, 0.0) / whole for choice in choices}
+    return _shares({choice: likely.get(choice, 0.0) for choice in choices})
+
+
+def _shares(found: dict[str, float]) -> dict[str, float] | None:
+    """Of the whole; None where that is nothing."""
+    whole = sum(found.values())
+    return {choice: odds / whole for choice, odds in found.items()} if whole else None
 
 
 def _going_on(said: str, word: str, choices: Sequence[str]) -> Sequence[str]:

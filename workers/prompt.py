@@ -99,7 +99,10 @@ def build(ask: Ask, part: Part, rung: Rung) -> Request:
     question = ask.questions[part.shown]
     if ask.task.columns:
         known = {name: as_text(value)[:VALUE_CHARACTERS] for name, value in part.columns.items()}
-        question = Template(question).substitute(known)
+        written, question = question, Template(question).substitute(known)
+        if not MARKUP.search(written):
+            # Two values side by side, or one between signs of the prompt's, may make what neither is.
+            question = as_text(question)
     if part.media is None:
         question = f"{question}\n\n<document>\n{as_text(part.text or '')}\n</document>"
     return Request(

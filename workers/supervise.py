@@ -15,20 +15,30 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from schemas.errors import Draining, EngineAway, EngineUnavailable, PoisonRequest, RequestTimeout
+from schemas.errors import (
+    Draining,
+    EngineAway,
+    EngineUnavailable,
+    PoisonRequest,
+    RequestRefused,
+    RequestTimeout,
+)
 from workers.clock import Places
+from workers.engines import Request
 from workers.journal import MAX_DEATHS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from workers.engines import Engine, Request, Response
+    from workers.engines import Engine, Response
     from workers.journal import Journal
 
 MAX_RESTARTS_IDLE = 3
 """Restarts in a row without one answer between them before somebody must say whose fault it is. They
 are no proof against the engine: of the requests in flight at a death, all may be poisoned, since the
 others had their answers already. So a request it has answered before is put to it again."""
+PROBE_SECONDS = 30.0
+"""For an answer of one token, from an engine that has answered nobody for its `outage_seconds`."""
 
 
 class Gate:
@@ -138,12 +148,13 @@ class Supervisor:
             Draining: the run is being ended; it was not asked.
             RequestRefused: the engine will not take it.
             RequestTimeout: others were answered meanwhile, this one was not.
-            PoisonRequest: two engines died on it.
+            PoisonRequest: two engines died on it, or one did not take it twice and takes others.
             EngineUnavailable: the engine does not come up, dies on what it has answered before, or answers
                 nobody any more.
         """
         if suspect:
             self._deaths[request.key] = max(self._deaths[request.key], 1)
+        fault: EngineUnavailable
         while True:
             entrance = self._gate.exclusive() if self._deaths[request.key] else self._gate.shared()
             async with entrance, self._places:
@@ -154,8 +165,11 @@ class Supervisor:
                 try:
                     async with self._named(request, suspect=suspect):
                         response = await self._timed(request)
-                except EngineAway:
-                    raise  # no death, so nobody is suspected of it
+                except EngineAway as away:
+                    if not await self._answers_others():
+                        raise  # no death, so nobody is suspected of it
+                    self._deaths[request.key] += 1
+                    fault = away
                 except EngineUnavailable as death:
                     self._deaths[request.key] += 1
                     if epoch == self._epoch:  # else another has replaced it already
@@ -257,6 +271,23 @@ class Supervisor:
                 await self._prove(self._fault)
             self._fault = None
             self._last_answer = time.monotonic()
+
+    async def _answers_others(self) -> bool:
+        """Whether it takes something else than what it has just not taken for so long: a gateway gives up on
+        what is too slow for it, and a limit of tokens may be less than one request has."""
+        probe = self._canary or Request("probe", "Say yes.", None, max_tokens=1)
+        async with self._reviving:
+            if self._given_up is not None:
+                return False
+            try:
+                async with asyncio.timeout(PROBE_SECONDS):
+                    await self._engine.generate(replace(probe, max_tokens=1))
+            except RequestRefused:
+                return True
+            except (EngineUnavailable, RequestTimeout, TimeoutError) as error:
+                self._given_up = EngineAway(str(error) or f"no answer in {PROBE_SECONDS:g} s")
+                return False
+        return True
 
     async def _start(self) -> None:
         self._taken.loading()

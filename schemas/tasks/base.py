@@ -142,6 +142,11 @@ class Task(BaseModel):
         """
         return said.value
 
+    def reading(self) -> dict[str, Any]:
+        """What of its options changes how an answer is read, and is in no question or schema; of usual ones
+        nothing."""
+        return {}
+
     def text(self, text: str, data: Any) -> str:
         """What goes into the `text` column."""
         return text

@@ -51,9 +51,10 @@ class Call(Task):
     @field_validator("functions")
     @classmethod
     def _distinct(cls, functions: tuple[Function, ...]) -> tuple[Function, ...]:
-        names = [function.name for function in functions]
+        # DuckDB and Spark cannot tell Pay from pay, which are columns.
+        names = [function.name.lower() for function in functions]
         if len({*names, NONE}) <= len(names):
-            raise ValueError(f"names must be distinct, and none of them {NONE!r}")
+            raise ValueError(f"names must differ in more than capitals, and none of them be {NONE!r}")
         return functions
 
     def question(self, shown: Shown) -> str:

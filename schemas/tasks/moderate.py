@@ -19,6 +19,7 @@ POLICIES = {
 """Our own words for the three harms that ShieldGemma 2 was tuned for
 (ai.google.dev/gemma/docs/shieldgemma/model_card_2)."""
 YES, NO = "Yes", "No"
+THRESHOLD = 0.5
 
 
 class Moderate(Task):
@@ -31,7 +32,9 @@ class Moderate(Task):
     policy: str = Field(
         min_length=3, description=f"{', '.join(POLICIES)}, or what must not be there, in words of your own."
     )
-    threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which on `violates` is true.")
+    threshold: float = Field(
+        THRESHOLD, gt=0, lt=1, description="Probability from which on `violates` is true."
+    )
 
     def question(self, shown: Shown) -> str:
         """The policy, and the question in the form that ShieldGemma answers: Yes is a violation."""
@@ -61,6 +64,11 @@ class Moderate(Task):
                 pa.field("policy", pa.string()),
             ]
         )
+
+    def reading(self) -> dict[str, Any]:
+        """The threshold; and the policy, where a prompt of the job's own need not say it."""
+        usual = {"policy": self.policy} if self.prompt else {}
+        return usual if self.threshold == THRESHOLD else {**usual, "threshold": self.threshold}
 
     def data(self, said: Said) -> dict[str, Any]:
         """See `data_type`."""

@@ -48,6 +48,10 @@ class Translate(Task):
         names = ("transcription", "translation", "language")
         return pa.struct([pa.field(name, pa.large_string()) for name in names])
 
+    def reading(self) -> dict[str, Any]:
+        """The language, where a prompt of the job's own need not say it."""
+        return {"to": self.to} if self.prompt else {}
+
     def data(self, said: Said) -> dict[str, Any]:
         """See `data_type`.
 

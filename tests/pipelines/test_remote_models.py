@@ -102,3 +102,27 @@ def test_what_is_no_secret_may_be_sent(extra: dict[str, Any]) -> None:
 def test_a_client_takes_no_gpu(options: dict[str, Any], gpus: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 4.0})
     assert gpus_per_engine(EngineOptions(**options)) == gpus
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("openai", {"extra_body": {"top_p": 0.5}}),
+        ("vllm", {"revision": "0123abc"}),
+        ("vllm", {"quantization": "fp8"}),
+        ("vllm", {"mm_processor_kwargs": {"do_pan_and_scan": True}}),
+    ],
+)
+def test_what_an_engine_is_told_makes_other_answers(kind: str, options: dict[str, Any]) -> None:
+    (told,), (plain,) = (planned("google/gemma-3-4b-it", kind, **o).lanes for o in (options, {}))
+    assert told.asks[0].fingerprint != plain.asks[0].fingerprint
+    (faster,) = planned(
+        "google/gemma-3-4b-it", kind, **{"timeout_seconds": 9} if kind == "openai" else {}
+    ).lanes
+    assert faster.asks[0].fingerprint == plain.asks[0].fingerprint
+
+
+@pytest.mark.parametrize("name", ["model", "max_model_len", "max_num_seqs", "seed"])
+def test_what_a_job_says_elsewhere_is_no_option_of_the_engine(name: str) -> None:
+    with pytest.raises(JobError, match=f"engine.options.{name}: set"):
+        planned("google/gemma-3-4b-it", "vllm", **{name: 1})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,3 +59,21 @@ def test_it_is_the_same_in_whatever_order_and_under_whatever_name(settings: dict
     made = made_of(settings)
     assert fingerprint(dict(reversed(made.items()))) == fingerprint(made)
     assert made_of(settings, "another") == made, "a task's name is where its answers lie, not what they are"
+
+
+@pytest.mark.parametrize(
+    ("task", "one", "other"),
+    [
+        ({"task": "moderate", "policy": "violence"}, {}, {"threshold": 0.9}),
+        ({"task": "moderate", "prompt": "Is it bad?"}, {"policy": "violence"}, {"policy": "dangerous"}),
+        ({"task": "translate", "prompt": "Put it into English."}, {"to": "English"}, {"to": "Englisch"}),
+    ],
+)
+def test_it_differs_where_the_same_words_are_read_otherwise(
+    task: dict[str, Any], one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    made = [
+        ingredients(made, [made.question(Shown.IMAGE)], find_model(MODELS[0]), {}, 0)
+        for made in (make_task(task | one), make_task(task | other))
+    ]
+    assert changes(*made) == "reading"

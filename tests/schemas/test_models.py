@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import JobError
-from schemas.models import AUTO, CARDS, MODELS, Card, Pool, Precision, choose, find_model
+from schemas.models import AUTO, CARDS, MODELS, Card, Pool, Precision, choose, find_model, folder
 from schemas.models.cards import BY_ID, WIDTHS
 from schemas.models.choice import FAMILY, WIDTH, needs
 from tests.fixtures.runs import GEMMA3, GEMMA3N
@@ -62,6 +62,16 @@ def test_a_folder_counts_by_its_content_and_not_by_where_it_lies(folder: Path, t
     assert find_model(str(copy)).identity == find_model(str(folder)).identity
     (copy / "generation_config.json").write_text("{}")
     assert find_model(str(copy)).identity != find_model(str(folder)).identity
+
+
+def test_weights_that_differ_far_behind_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "HASHED_BYTES", 1_000)
+    monkeypatch.setattr(folder, "SAMPLE_BYTES", 10, raising=False)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"a" * 1_000_000)
+    before = folder.folder_revision(tmp_path)
+    weights.write_bytes(b"a" * 700_000 + b"b" * 10_000 + b"a" * 290_000)
+    assert folder.folder_revision(tmp_path) != before
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)

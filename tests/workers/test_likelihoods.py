@@ -58,7 +58,7 @@ def test_they_sum_to_one_whatever_was_said(labels: list[str], data: st.DataObjec
         logs = [(word, math.log(share / whole)) for word, share in odds.items()]
         said = next(pair for pair in logs if pair[0] == letter)
         steps.append((said, [pair for pair in logs if pair[0] != letter]))
-    found = likelihoods(steps, labels)
+    found = likelihoods(steps, labels) or {}
     assert sum(found.values()) == pytest.approx(1.0)
     assert all(0 <= share <= 1.0 + 1e-9 for share in found.values()) and found[taken] > 0
 
@@ -72,3 +72,17 @@ def test_of_a_classifier_only_its_tokens_count() -> None:
 def test_what_ends_an_answer_may_be_one_of_several_tokens() -> None:
     steps = [step("Yes", 0.7, No=0.3), step("<end_of_turn>", 0.6, **{"<eos>": 0.4})]
     assert likelihoods(steps, ["Yes", "No"]) == pytest.approx({"Yes": 0.7, "No": 0.3})
+
+
+def test_nobody_tells_where_the_tokens_spell_no_label() -> None:
+    assert likelihoods([step(" Yes", 0.9, **{" No": 0.1})], ["Yes", "No"]) is None
+    # An accent that two tokens of a byte each make.
+    steps = [step("Caf", 1.0), step("\ufffd", 0.99, e=0.01), step("\ufffd", 1.0)]
+    assert likelihoods(steps, ["Café", "Cafe"]) is None
+    assert first_token([step("I", 1.0)], ["Yes", "No"]) is None
+
+
+def test_what_a_server_says_could_not_have_been_said_is_not_likely() -> None:
+    # -9999 is OpenAI's word for what is not among the likeliest.
+    steps = [step("a", 1.0), (("<eos>", -9999.0), [("b", 0.0)])]
+    assert likelihoods(steps, ["a", "ab"]) == {"a": 0.0, "ab": 1.0}

@@ -176,15 +176,31 @@ def test_an_answer_has_its_tokens_and_confidence(server: Server) -> None:
     assert answer == Response("text", "length", 300, 2, mean_logprob=pytest.approx(math.log(0.5)))
 
 
-@pytest.mark.parametrize("more", [{}, {"usage": None}, {"usage": {}}])
+@pytest.mark.parametrize("more", [{}, {"usage": None}, {"usage": {}}, {"usage": {"prompt_tokens": None}}])
 def test_an_answer_without_counts_is_an_answer(server: Server, more: dict[str, Any]) -> None:
     server.script = lambda asked: Said(body=completion(None, **more)) if asked.body else healthy(asked)
     assert ask(engine(server), request()) == [Response("", "stop", 0, 0)]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"), [('"Yes"', ['"', "Yes", '"']), ("Yes", ["Yes"]), ("Yes", [" Yes"])]
+)
+def test_a_label_that_comes_bare_is_as_likely_as_it_was(server: Server, text: str, words: list[str]) -> None:
+    body = completion(text)
+    odds = [
+        {"token": word, "logprob": -0.1, "top_logprobs": [{"token": word, "logprob": -0.1}]} for word in words
+    ]
+    body["choices"][0]["logprobs"] = {"content": [*odds, {"token": "", "logprob": 0, "top_logprobs": None}]}
+    server.script = lambda asked: Said(body=body) if asked.body else healthy(asked)
+    (answer,) = ask(engine(server), request(choices=("Yes", "No"), likelihoods=True))
+    likely = None if words == [" Yes"] else {"Yes": 1.0, "No": 0.0}
+    assert isinstance(answer, Response) and (answer.text, answer.likelihoods) == ("Yes", likely)
+
+
 # What is refused, and what it is called.
 
 WITHHELD = completion("", "content_filter")
+THOUGHT = {"choices": [{"message": {"content": None, "reasoning_content": "Hm"}, "finish_reason": "stop"}]}
 DECLINED = completion(None) | {"choices": [{"message": {"content": None, "refusal": "I will not"}}]}
 
 
@@ -205,7 +221,11 @@ DECLINED = completion(None) | {"choices": [{"message": {"content": None, "refusa
         (Said(500, error("oh")), EngineUnavailable, "oh"),
         (Said(0), EngineUnavailable, "broke"),
         (Said(200, b"<html>hello</html>"), EngineUnavailable, "hello"),
+        (Said(200, "<html>Schlüssel</html>".encode("latin-1")), EngineUnavailable, "html"),
         (Said(200, error("upstream")), RequestRefused, "upstream"),
+        (Said(200, error("upstream") | {"choices": None}), RequestRefused, "upstream"),
+        (Said(200, THOUGHT), RequestRefused, "it thought"),
+        (Said(200, completion("half", "abort")), EngineUnavailable, "(abort)"),
         (Said(200, WITHHELD), RequestRefused, "content_filter"),
         (Said(200, DECLINED), RequestRefused, "I will not"),
     ],

@@ -105,6 +105,15 @@ def test_a_rate_limit_without_end_ends_the_run_and_blames_nobody(server: Server,
     assert "outage_seconds" in answers[0].message and "slow down" in answers[0].message
 
 
+@pytest.mark.parametrize("others", [[], ["page"]], ids=["alone", "beside another"])
+def test_what_a_gateway_never_lets_through_ends_no_run(server: Server, others: list[str]) -> None:
+    late = Said(504, error("took too long"))
+    server.script = lambda asked: late if asked.question == "bad" else healthy(asked)
+    bad, *answers = gathered(supervised(server.url, outage_seconds=0.2), "bad", *others)
+    assert isinstance(bad, PoisonRequest) and "took too long" in bad.message
+    assert [type(answer) for answer in answers] == [Response] * len(others)
+
+
 def test_who_is_refused_while_others_are_answered_waits_on(server: Server) -> None:
     server.script = first(3, Said(429, error("slow down"), {"Retry-After": "0"}), of="starved")
 
@@ -133,6 +142,23 @@ def test_what_a_server_fails_on_is_found_and_costs_nobody_else(server: Server, s
     answers = gathered(supervised(server.url), "page1", "bad", "page2", "page3")
     assert [type(answer) for answer in answers] == [Response, PoisonRequest, Response, Response]
     assert server.questions.count("bad") == 2 and len(server.questions) == 5
+
+
+def test_what_a_server_forbids_beside_what_it_answers_costs_nobody_else(server: Server) -> None:
+    forbidden = Said(403, error("flagged"))
+    server.script = lambda asked: forbidden if asked.question == "bad" else healthy(asked)
+
+    async def asked() -> list[Any]:
+        supervisor = supervised(server.url)
+        await supervisor.ask(request("page1"))
+        asks = [supervisor.ask(request(question)) for question in ("bad", "page2")]
+        answers = await asyncio.gather(*asks, return_exceptions=True)
+        supervisor.close()
+        await asyncio.sleep(0.01)
+        return answers
+
+    bad, page = asyncio.run(asked())
+    assert isinstance(bad, PoisonRequest) and "flagged" in bad.message and isinstance(page, Response)
 
 
 def test_a_failure_leaves_the_answers_that_are_under_way(server: Server) -> None:

@@ -83,9 +83,27 @@ def test_a_value_comes_back_as_it_was_said(field: Any, said: Any, value: Any, tm
     ]
 
 
-def test_a_number_that_no_column_holds_is_null_and_named() -> None:
-    task = make_task({"task": "extract", "fields": {"a": "number", "b": "text"}})
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("number", "1e400"),
+        ("number", "1" + "0" * 400),
+        ("integer", "1" + "0" * 400),
+        ("datetime", '"9999-12-31T23:59:59-05:00"'),
+        ("datetime", '"0001-01-01T00:00:00+05:00"'),
+    ],
+)
+def test_what_no_column_holds_is_null_and_named(field: str, said: str) -> None:
+    task = make_task({"task": "extract", "fields": {"a": field, "b": "text"}})
     with pytest.raises(OffSchemaAnswer) as caught:
-        validate(task, told('{"a": 1e400, "b": "x"}'), Shown.IMAGE)
+        validate(task, told(f'{{"a": {said}, "b": "x"}}'), Shown.IMAGE)
     partial = caught.value.fields["partial"]
     assert partial.data == {"a": None, "b": "x"} and partial.invalid == ("/a",)
+
+
+def test_a_field_whose_name_no_column_holds_is_named_all_the_same() -> None:
+    task = make_task({"task": "extract", "fields": {"a": "text"}})
+    with pytest.raises(OffSchemaAnswer) as caught:
+        validate(task, told('{"a": "x", "\\ud83d": 1}'), Shown.IMAGE)
+    assert pa.array(caught.value.fields["partial"].invalid).to_pylist() == ["/\\ud83d"]
+    assert pa.array([caught.value.message])

@@ -175,3 +175,20 @@ def test_lists_within_lists_are_one_bad_answer(levels: int) -> None:
     for text in ("[" * levels, nested, f'{{"kind":"invoice","total":{nested}}}'):
         with pytest.raises(AnswerError):
             validate(TOTALS, said(text), Shown.IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"), [("^[A-Z]{3}$", "ABC\n"), (r"^\d+$", "\u0663"), ("^a|b$", "apple"), ("^a|b$", "xb")]
+)
+def test_a_pattern_is_of_the_whole_value(pattern: str, said: str) -> None:
+    node = {"type": "string", "pattern": pattern}
+    task = make_task({"task": "extract", "schema": {"type": "object", "properties": {"a": node}}})
+    with pytest.raises(OffSchemaAnswer, match="^/a"):
+        validate(task, Response(json.dumps({"a": said}), "stop", 1, 1), Shown.IMAGE)
+
+
+def test_functions_that_differ_in_capitals_alone_are_refused() -> None:
+    parameters = {"type": "object", "properties": {"a": {"type": "string"}}}
+    functions = [{"name": name, "description": "d", "parameters": parameters} for name in ("Pay", "pay")]
+    with pytest.raises(ValueError, match="capitals"):
+        make_task({"task": "call", "functions": functions})

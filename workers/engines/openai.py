@@ -15,6 +15,7 @@ connections that follow they would hide that a server died of a request.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from functools import partial
@@ -257,23 +258,23 @@ class OpenAIEngine:
         try:
             answer = chat.Completion.model_validate_json(said)
         except ValidationError:
+            words = self._public(said.decode(errors="replace"))
             raise EngineUnavailable(
-                f"{self._options.base_url} answered with no chat completion: {self._public(said.decode())}",
-                key=request.key,
+                f"{self._options.base_url} answered with no chat completion: {words}", key=request.key
             ) from None
         if not answer.choices:
             raise RequestRefused(f"the server gave no answer: {self._public(said.decode())}")
         choice = answer.choices[0]
-        finish, refusal = choice.finish_reason or "stop", choice.message.refusal or ""
-        if finish not in ("stop", "length") or refusal:
-            raise RequestRefused(f"the server withheld its answer ({finish}): {self._public(refusal)}")
+        if choice.withheld:
+            kind = EngineUnavailable if choice.finish_reason in chat.BROKEN_OFF else RequestRefused
+            raise kind(f"the server withheld its answer {self._public(choice.withheld)}", key=request.key)
         text = choice.message.content or ""
         usage = answer.usage or chat.Usage()
         return Response(
             text=chat.unquoted(text) if request.choices else text,
-            finish_reason=finish,
-            prompt_tokens=usage.prompt_tokens,
-            output_tokens=usage.completion_tokens,
+            finish_reason=choice.finish_reason or "stop",
+            prompt_tokens=usage.prompt_tokens or 0,
+            output_tokens=usage.completion_tokens or 0,
             mean_logprob=choice.mean_logprob,
             likelihoods=choice.likelihoods(request.choices, quoted=self._options.choices == "schema")
             if request.likelihoods
@@ -290,6 +291,8 @@ class OpenAIEngine:
                 return RequestRefused(f"the server refused the request: {self._words(error)}")
             if error.status_code >= 500 and error.status_code not in PASSING:
                 return EngineUnavailable(f"{server} failed: {self._words(error)}", key=request.key)
+            if error.status_code == 403 and self._patience.last_answer > -math.inf:
+                return EngineUnavailable(f"{server} forbids it: {self._words(error)}", key=request.key)
             return self._away(error)
         if passes(error):
             return EngineAway(

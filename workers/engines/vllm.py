@@ -40,6 +40,9 @@ ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 messages the scheduler waits for by spinning on a core that expand could use: of 64 images and 64 tokens each,
 31 ms of CPU an image in two processes, 20 in one, which starts 4 s sooner and takes 540 MiB less."""
 SEVERAL_PROCESSES = {"tensor_parallel_size", "pipeline_parallel_size"}
+REQUEST_ERRORS = 2
+"""Tries of a request that fails by itself (`error`): one half of vLLM's cache of pictures may lack what the
+other has, and both know it afterwards."""
 CONTENT_ITEM = {PartKind.PAGE: "image", PartKind.IMAGE: "image", PartKind.AUDIO: "audio"}
 
 
@@ -145,7 +148,8 @@ class VllmEngine:
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        loop = self._loop = asyncio.get_running_loop()
+        engine, loop = self._engine, asyncio.get_running_loop()
+        self._loop = loop
         prompt: dict[str, Any] = {"prompt": self._prompt(request)}
         if request.media is not None:
             item = CONTENT_ITEM[request.media.kind]
@@ -157,21 +161,36 @@ class VllmEngine:
             if request.media.tiles:
                 # Part of the key of vLLM's caches, beside the digest.
                 prompt["mm_processor_kwargs"] = processor_arguments()
-        last: Any = None
         try:
+            self._is_there(engine, request)
             adapter = await self._adapter(request.adapter)
-            async for output in self._engine.generate(
-                prompt,
-                _sampling(request, self._config),
-                f"{request.key}-{request.attempt}",
-                lora_request=adapter,
-            ):
-                last = output
+            for again in range(REQUEST_ERRORS):
+                self._is_there(engine, request)
+                last: Any = None
+                async for output in engine.generate(
+                    prompt,
+                    _sampling(request, self._config),
+                    f"{request.key}-{request.attempt}" + f"-{again}" * bool(again),
+                    lora_request=adapter,
+                ):
+                    last = output
+                answer = last.outputs[0]
+                if answer.finish_reason != "error":
+                    break
         except EngineDeadError as error:
             raise EngineUnavailable(f"the engine died: {error}", key=request.key) from error
         except (VLLMClientError, EngineGenerateError, ValueError) as error:
             raise RequestRefused(f"vLLM refused the request: {error or type(error).__name__}") from error
-        return _response(last, request, _likely(last.outputs[0], request, of_tokens=self._shields))
+        if answer.finish_reason == "abort":
+            # Its process was told to end, and hands out what it has of every answer.
+            raise EngineUnavailable("the engine ended with the answer half said", key=request.key)
+        if answer.finish_reason not in (None, "stop", "length"):
+            raise RequestRefused(f"vLLM gave no whole answer ({answer.finish_reason})")
+        return _response(last, request, _likely(answer, request, of_tokens=self._shields))
+
+    def _is_there(self, engine: Any, request: Request) -> None:
+        if engine is None or engine is not self._engine:
+            raise EngineUnavailable("the engine was replaced meanwhile", key=request.key)
 
     @property
     def _shields(self) -> bool:
@@ -185,7 +204,8 @@ class VllmEngine:
         """Stop the engine's processes, and give back what vLLM leaves to the collector: the context of its
         sockets, two threads and their files, which whoever still holds an exception of it keeps alive."""
         if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            # Who waits for a thread here hears of the end when it asks the engine.
+            self._threads.shutdown(wait=False)
             self._threads = None
         # What an adapter that did not load leaves here is an exception, whose frames hold the engine.
         self._loading = {}
@@ -217,10 +237,11 @@ class VllmEngine:
 
         number = sorted(self._adapters).index(name) + 1
         request = LoRARequest(name, number, str(self._adapters[name]))
-        if name not in self._loading:
-            self._loading[name] = asyncio.ensure_future(self._engine.add_lora(request))
-        await asyncio.wait({self._loading[name]})
-        fault = self._loading[name].exception()
+        loading = self._loading.get(name)
+        if loading is None:
+            loading = self._loading[name] = asyncio.ensure_future(self._engine.add_lora(request))
+        await asyncio.wait({loading})
+        fault = loading.exception()
         if isinstance(fault, EngineDeadError):
             raise fault
         if fault is not None:  # of no class of its own
