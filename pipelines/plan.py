@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pipelines.asks import make_ask, make_names, make_whole, room_for_text
-from pipelines.refusals import refuse_adapters_elsewhere, refuse_double, refuse_tiles, refuse_unfit
+from pipelines.refusals import (
+    refuse_adapters_elsewhere,
+    refuse_double,
+    refuse_tiles,
+    refuse_unfit,
+    refuse_unsafe,
+)
 from schemas.errors import JobError
 from schemas.ids import canonical, digest
 from schemas.models import Model, find_model
@@ -181,6 +187,7 @@ def _lane(
 ) -> Lane:
     engine = resolve(ENGINES, job.engine.kind, "engine")
     refuse_double(job, engine)
+    refuse_unsafe(job, engine)
     model = _model(job, pool, engine)
     if pool == "audio" and model.clip_tokens:
         model = model.hearing()

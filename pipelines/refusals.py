@@ -23,6 +23,33 @@ SETTINGS_OF_OURS = {
 """Arguments of vLLM that a job says elsewhere: by that a run is planned, and its answers are known again."""
 
 
+READ_SAFELY = frozenset(
+    "safetensors fastsafetensors runai_streamer runai_streamer_sharded sharded_state dummy".split()
+)
+"""vLLM's ways to load weights that read safetensors alone; `auto` takes pickles where there are no others."""
+
+
+def refuse_unsafe(job: JobSpec, engine: type[Engine]) -> None:
+    """A model is weights and never a program.
+
+    Raises:
+        JobError: an option would have code run that came with one.
+    """
+    options = job.engine.options if engine.hosts_model else {}
+    if options.get("trust_remote_code"):
+        raise JobError(
+            "engine.options.trust_remote_code: code that comes with a model is never run; take a model whose "
+            "architecture vLLM has itself",
+            key="engine.options.trust_remote_code",
+        )
+    if options.get("load_format", "safetensors") not in READ_SAFELY:
+        raise JobError(
+            f"engine.options.load_format: {options['load_format']!r} reads pickles, which are programs; "
+            f"convert the weights to safetensors ({', '.join(sorted(READ_SAFELY))})",
+            key="engine.options.load_format",
+        )
+
+
 def refuse_double(job: JobSpec, engine: type[Engine]) -> None:
     """An engine's own option would be what is done, and the setting what is written down.
 

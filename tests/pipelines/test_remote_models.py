@@ -126,3 +126,11 @@ def test_what_an_engine_is_told_makes_other_answers(kind: str, options: dict[str
 def test_what_a_job_says_elsewhere_is_no_option_of_the_engine(name: str) -> None:
     with pytest.raises(JobError, match=f"engine.options.{name}: set"):
         planned("google/gemma-3-4b-it", "vllm", **{name: 1})
+
+
+@pytest.mark.parametrize(
+    "options", [{"trust_remote_code": True}, {"load_format": "pt"}, {"load_format": "auto"}]
+)
+def test_no_code_that_comes_with_a_model_is_run(options: dict[str, Any]) -> None:
+    with pytest.raises(JobError, match=f"engine.options.{next(iter(options))}"):
+        planned("google/gemma-3-4b-it", "vllm", **options)

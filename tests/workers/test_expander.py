@@ -21,7 +21,6 @@ from schemas.ids import digest, document_id
 from schemas.limits import Limits
 from schemas.rows import DOCUMENTS, KEPT, PARTS, Status
 from schemas.storage import StorageOptions
-from tests.workers import faulty
 from tests.workers.counted import Counted
 from workers.expand import ExpandOptions
 from workers.expander import Expand
@@ -274,58 +273,6 @@ def test_large_documents_come_in_tables_of_a_few_megabytes(stage, tmp_path):
     found = [row for table in tables for row in table.to_pylist()]
     check(found)
     assert found[-1]["end_seconds"] == 400
-
-
-def unlucky(monkeypatch, meter=None, **limits):
-    monkeypatch.setattr("workers.expander.expand", faulty.unlucky_expand)
-    return Expand(STORAGE, ExpandOptions(image_size=64), Limits(**limits), TASKS, meter)
-
-
-def test_a_page_that_crashes_costs_that_page(tmp_path, monkeypatch):
-    texts = [f"page {number}" for number in range(20)]
-    texts[10] = "CRASH"
-    counted = Counted()
-    stage = unlucky(monkeypatch, counted)
-    found = rows(stage, documents(pdf(tmp_path / "a.pdf", texts), photo(tmp_path / "b.png")))
-    stage.close()
-    check(found)
-    assert [row["part_index"] for row in found] == [*range(20), 0]
-    bad = found[10]
-    assert (bad["status"], bad["settled"], bad["error"]["category"]) == ("error", 2, "parser_crash")
-    assert "SIGSEGV" in bad["error"]["message"]
-    assert all(row["status"] is None for row in found if row is not bad)
-    # With others of its chunk, and alone.
-    assert counted.counts == [("expand", {"done": 2, "failed": 0, "parts": 20, "crashes": 2})]
-
-
-def test_a_page_that_hangs_costs_that_page(tmp_path, monkeypatch):
-    stage = unlucky(monkeypatch, expand_seconds=2)
-    found = rows(stage, documents(pdf(tmp_path / "a.pdf", ["a", "HANG", "c"])))
-    stage.close()
-    check(found)
-    assert [row["error"] and row["error"]["category"] for row in found] == [None, "parser_timeout", None]
-
-
-def test_a_document_that_keeps_crashing_is_given_up(tmp_path, monkeypatch):
-    texts = ["a", "CRASH", "c", "CRASH", "CRASH", "f", "g", *"hijklmnop"]
-    kept = [["0/ocr", "5/ocr", "5/caption", "6/ocr", "6/other"]]
-    stage = unlucky(monkeypatch)
-    found = rows(stage, documents(pdf(tmp_path / "a.pdf", texts), kept=kept))
-    stage.close()
-    check(found)
-    last = found[-1]
-    assert last["part_index"] is None and last["status"] == "error"
-    assert "given up from part 5 to 16" in last["error"]["message"]
-    assert last["settled"] == 12 * 2 - 3
-    already = [(row["part_index"], row["task"]) for row in found if row["status"] == "kept"]
-    assert already == [(5, "ocr"), (5, "caption"), (6, "ocr")]
-
-
-def test_a_document_that_crashes_at_once_is_one_row(tmp_path, monkeypatch):
-    stage = unlucky(monkeypatch)
-    [row] = rows(stage, documents(pdf(tmp_path / "a.pdf", ["CRASH"])))
-    stage.close()
-    assert (row["part_index"], row["expected"], row["settled"]) == (0, 2, 2)
 
 
 def test_answers_that_are_there_are_handed_on_and_their_parts_not_made(stage, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
 import pickle
 import stat
@@ -22,6 +23,7 @@ from schemas.storage import StorageOptions
 from tests.workers.places import Place, place
 from workers.storage import ObjectInfo, s3
 from workers.storage.factory import join, normalise, open_storage
+from workers.storage.stream import open_object
 
 __all__ = ["place"]
 
@@ -324,3 +326,21 @@ def test_claims_one_after_another_hold_in_odd_stores(
     assert replaced is not None
     assert storage.claim(uri, b"replaced by another", created.version) is None
     assert storage.read(uri, version=replaced.version) == b"replaced"
+
+
+def test_an_object_as_a_file_reads_like_one(place: Place) -> None:
+    content = os.urandom(100_000)
+    uri, storage = place.put("stream/a", content), place.storage
+    for read_ahead in (0, 1_000, 1_000_000):
+        with open_object(storage, storage.info(uri), read_ahead) as file:
+            assert file.read(10) == content[:10]
+            assert file.seek(-10, io.SEEK_END) == 99_990
+            assert file.read() == content[-10:]
+            assert file.read(1) == b""
+            assert (file.seek(50), file.read(5), file.tell()) == (50, content[50:55], 55)
+        with open_object(storage, storage.info(uri), read_ahead) as file:
+            assert file.read() == content
+    with open_object(storage, storage.info(uri)) as file:
+        place.put("stream/a", b"other")
+        with pytest.raises(ObjectChanged):
+            file.read()

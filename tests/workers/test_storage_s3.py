@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from schemas.errors import (
 )
 from schemas.storage import StorageOptions
 from workers.storage import s3
-from workers.storage.factory import join, open_storage
+from workers.storage.factory import open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -340,25 +339,3 @@ def test_one_client_serves_all_storages_of_a_process(store: ObjectStore) -> None
     for _ in range(3):
         open_storage(store.url(), StorageOptions()).publish(store.url("clients/a"), b"x")
     assert len(s3._clients) == 1
-
-
-def test_an_object_as_a_file_reads_like_one(store: ObjectStore) -> None:
-    from workers.storage.stream import open_object
-
-    content = os.urandom(100_000)
-    uri = join(store.url(), "stream/a")
-    storage = open_storage(uri, StorageOptions())
-    storage.publish(uri, content)
-    for read_ahead in (0, 1_000, 1_000_000):
-        with open_object(storage, storage.info(uri), read_ahead) as file:
-            assert file.read(10) == content[:10]
-            assert file.seek(-10, io.SEEK_END) == 99_990
-            assert file.read() == content[-10:]
-            assert file.read(1) == b""
-            assert (file.seek(50), file.read(5), file.tell()) == (50, content[50:55], 55)
-        with open_object(storage, storage.info(uri), read_ahead) as file:
-            assert file.read() == content
-    with open_object(storage, storage.info(uri)) as file:
-        storage.publish(uri, b"other")
-        with pytest.raises(ObjectChanged):
-            file.read()
