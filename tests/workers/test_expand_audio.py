@@ -289,3 +289,12 @@ def test_a_recording_is_as_long_as_its_file_and_not_as_its_header_says(tmp_path)
         "joined ogg": 6,
         "not closed": 2,
     }
+
+
+def test_channels_that_cancel_each_other_are_heard(tmp_path):
+    said = tone(2)
+    for place, channels in enumerate(([said, -said], [said, -said, np.zeros_like(said)])):
+        _, parts = expanded(wav(tmp_path / f"{place}.wav", np.stack(channels, 1)), tmp_path)
+        assert loudness(heard(parts)) == pytest.approx(loudness(said), rel=0.01)
+    _, parts = expanded(wav(tmp_path / "apart.wav", np.stack([said, tone(2, hertz=700)], 1)), tmp_path)
+    assert loudness(heard(parts)) == pytest.approx(loudness(said) / np.sqrt(2), rel=0.05)

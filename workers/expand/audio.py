@@ -34,6 +34,9 @@ SAMPLE_BYTES = segments.SAMPLE_BYTES
 
 SHORTEST_SECONDS = 0.1
 """Gemma 3n's audio tower fails below 513 samples; a shorter segment is padded with silence."""
+CANCELLED = 1e-3
+"""Of the loudest channel's power, in the mean of all: of two that say the same it is 1, of two that have
+nothing to do with each other a half."""
 SILENT_SECONDS = 0.01
 """Less than this is no recording; pocketsphinx's awful.wav claims 1,092,676 samples a second and has 441."""
 
@@ -321,8 +324,7 @@ def _write(blocks: Iterator[tuple[int, Samples]], raw: Path, rate: int, limits: 
                 stream_rate, stream = block_rate, None
                 if block_rate != rate:
                     stream = soxr.ResampleStream(block_rate, rate, 1, dtype="float32", quality="HQ")
-            # A product, since numpy's own mean over so few takes nine times as long: a third of the whole.
-            mono = np.full(len(block), 1 / len(block), np.float32) @ block if len(block) > 1 else block[0]
+            mono = _mixed(block) if len(block) > 1 else block[0]
             # Float files may hold NaN, which would silence the model's whole answer.
             if not np.isfinite(mono).all():
                 mono = np.nan_to_num(mono, posinf=0.0, neginf=0.0)
@@ -335,6 +337,18 @@ def _write(blocks: Iterator[tuple[int, Samples]], raw: Path, rate: int, limits: 
         if stream is not None:
             written += _append(out, stream.resample_chunk(empty, last=True))
     return written
+
+
+def _mixed(block: Samples) -> Samples:
+    """The mean of the channels; where they cancel each other, as with one of them wired the wrong way round,
+    the loudest: nothing would be heard of it."""
+    import numpy as np
+
+    # A product, since numpy's own mean over so few takes nine times as long: a third of the whole.
+    mono: Samples = np.full(len(block), 1 / len(block), np.float32) @ block
+    power = np.einsum("ij,ij->i", block, block)
+    loudest = int(power.argmax())
+    return block[loudest] if float(mono @ mono) < CANCELLED * float(power[loudest]) else mono
 
 
 def _append(out: BinaryIO, samples: Samples) -> int:
