@@ -144,6 +144,17 @@ def test_a_truncated_file_is_repaired_with_a_warning_or_refused(tmp_path):
         assert all(part.content or part.error for part in parts)
 
 
+@pytest.mark.parametrize("count", [b"2", b"1"])
+def test_pages_behind_a_count_that_is_too_small_are_there(tmp_path, count):
+    path = pdf(tmp_path / "a.pdf", [(A4, f"page {number}", 0) for number in range(5)])
+    path.write_bytes(path.read_bytes().replace(b"/Count 5", b"/Count " + count))
+    opened, parts = expanded(path)
+    assert opened.parts_total == 5 and "and has 5" in opened.warnings[0]
+    assert [part.text for part in parts] == [f"page {number}" for number in range(5)]
+    with pytest.raises(LimitExceeded):
+        expanded(path, limits=Limits(pages=3))
+
+
 def test_a_page_that_was_cut_off_is_no_white_page(tmp_path):
     path = pdf(tmp_path / "a.pdf", [(A4, f"page {number}", 0) for number in range(6)])
     whole, place = path.read_bytes(), pymupdf.open(path)[3].xref

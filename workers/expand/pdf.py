@@ -12,6 +12,7 @@ from schemas.errors import CorruptDocument, EncryptedDocument, GemstreamError, L
 from schemas.rows import Pages, PartKind, Upright
 from workers.expand import ExpandOptions, Opened, Part
 from workers.guard import REFUSED_MEMORY
+from workers.page_tree import hold_all, pages_in_tree
 from workers.text_layer import FEWEST, is_checked, is_trustworthy, spans_of
 from workers.tiles import in_tiles, is_small, looks_dense, tiles_of
 from workers.turned import upright_turn
@@ -46,7 +47,8 @@ class PdfExpander:
         """
         with _document(path) as document:
             password = _unlock(document, options)
-            pages = _page_count(document)
+            said = _page_count(document)
+            pages = max(said, pages_in_tree(document, limits.pages)) if said > 0 else said
             if pages <= 0:
                 raise CorruptDocument("it opens, but no page of it can be found")
             if pages > limits.pages:
@@ -55,9 +57,10 @@ class PdfExpander:
                     limit="limits.pages",
                 )
             notes = ["the file is damaged and was repaired"] if document.is_repaired else []
+            notes += [f"it says that it has {said:,} pages, and has {pages:,}"] if pages > said else []
             return Opened(
                 parts_total=pages,
-                plan={"password": password},
+                plan={"password": password, "pages": pages if pages > said else None},
                 metadata=_metadata(document),
                 warnings=tuple(notes),
             )
@@ -76,6 +79,8 @@ class PdfExpander:
         with _document(path) as document:
             if opened.plan["password"] is not None:
                 document.authenticate(opened.plan["password"])
+            if opened.plan["pages"] is not None:
+                hold_all(document, opened.plan["pages"])
             return [_part(document, index, options, limits) for index in range(start, stop)]
 
 
