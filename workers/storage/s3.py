@@ -309,11 +309,10 @@ def _make_client(options: StorageOptions) -> Any:
         return boto3.session.Session(botocore_session=core).client(
             "s3", endpoint_url=options.endpoint_url, region_name=options.region, config=config
         )
-    except ValueError as error:  # botocore's word for an endpoint that is no URL
+    except ValueError:  # botocore's word for an endpoint that is no URL; there may be a password in it
         raise JobError(
-            f"storage.endpoint_url {options.endpoint_url!r} does not hold: write http://host:port",
-            key="storage.endpoint_url",
-        ) from error
+            "storage.endpoint_url is no address: write http://host:port", key="storage.endpoint_url"
+        ) from None
 
 
 def _moment(told: Any) -> datetime:
