@@ -51,17 +51,19 @@ def clips(folder: Path, seed: str, count: int) -> None:
 
 def _talk(folder: Path, seed: str, count: int, seconds: int) -> None:
     """In which somebody might be speaking all the while: noise that swells and ebbs as talk does. It is the
-    same each time and begins elsewhere, or making it would take the most time."""
+    same each time and begins elsewhere, or making it would take the most time; with a crackle of its own, for
+    of two that are the same only one would be asked about."""
     import numpy as np
     import soundfile
 
     rate = 44_100
-    rng = np.random.default_rng(0)
     swell = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * np.arange(2 * seconds * rate) / rate)
-    noise = np.float32(rng.standard_normal(len(swell)) * swell * 0.1)
+    noise = np.float32(np.random.default_rng(0).standard_normal(len(swell)) * swell * 0.1)
     for number in range(count):
-        begin = random.Random(f"{seed}/{number}").randrange(seconds * rate)
-        sound = noise[begin : begin + seconds * rate]
+        rng = random.Random(f"{seed}/{number}")
+        begin = rng.randrange(seconds * rate)
+        sound = noise[begin : begin + seconds * rate].copy()
+        sound[:8] = [rng.uniform(-0.1, 0.1) for _ in range(8)]
         soundfile.write(folder / f"{number:05d}.flac", np.stack([sound, sound], 1), rate)
 
 
