@@ -96,8 +96,8 @@ class EngineOptions(Options):
     )
     confidence: bool = Field(
         True,
-        description="Ask how likely each token was, which is a record's confidence. Without it a small model "
-        "is spared a good part of its work, a large one next to none.",
+        description="Ask how likely each token was, which is a record's confidence. Without it the engine's "
+        "host is spared some 30 us of CPU a token.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict,
