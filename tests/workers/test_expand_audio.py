@@ -291,6 +291,34 @@ def test_a_recording_is_as_long_as_its_file_and_not_as_its_header_says(tmp_path)
     }
 
 
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "FLOAT", "IMA_ADPCM"])
+def test_what_was_recorded_after_the_header_was_written_last_is_heard(tmp_path, subtype):
+    path = wav(tmp_path / "a", tone(6), subtype=subtype)
+    whole = heard(expanded(path, tmp_path)[1])
+    content = bytearray(path.read_bytes())
+    place = content.index(b"data") + 4
+    size = int.from_bytes(content[place : place + 4], "little") // 3
+    content[place : place + 4] = size.to_bytes(4, "little")
+    content[4:8] = (place + size - 4).to_bytes(4, "little")
+    path.write_bytes(content)
+    opened, parts = expanded(path, tmp_path)
+    assert opened.plan["samples"] / RATE == pytest.approx(6, abs=0.1)
+    assert any("behind the end that its header states" in warning for warning in opened.warnings)
+    assert np.abs(heard(parts)[: 5 * RATE] - whole[: 5 * RATE]).max() < 0.02
+
+
+@pytest.mark.parametrize("filled", ["", "\0"])
+def test_what_else_is_behind_the_sound_of_a_wav_is_not_heard(tmp_path, filled):
+    path = wav(tmp_path / "a", tone(1)[:-1], subtype="PCM_U8")
+    list_ = b"LIST" + (200_000).to_bytes(4, "little") + bytes(range(200)) * 1000
+    content = path.read_bytes()
+    end = content.index(b"data") + 8 + RATE - 1
+    path.write_bytes(content[:end] + filled.encode() + list_)
+    opened, _ = expanded(path, tmp_path)
+    assert opened.plan["samples"] == RATE - 1
+    assert opened.warnings == ()
+
+
 def test_channels_that_cancel_each_other_are_heard(tmp_path):
     said = tone(2)
     for place, channels in enumerate(([said, -said], [said, -said, np.zeros_like(said)])):

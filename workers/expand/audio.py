@@ -1,57 +1,32 @@
 """Recordings, and the sound of videos: mono, at the model's rate, in segments it can hear whole.
 
-A recording is decoded once, block by block, into a raw float32 file in scratch, so that six hours
-take no more memory than six minutes. The parts are then slices of that file, as `workers.segments`
-chooses them: all of its speech, and no silence longer than a pause.
+A recording is decoded once, by `workers.sound`, into a raw float32 file in scratch. The parts are then
+slices of that file, as `workers.segments` chooses them: all of its speech, and no silence longer than a
+pause.
 """
 
 from __future__ import annotations
 
-import re
-from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from schemas.errors import CorruptDocument, LimitExceeded, UnsupportedMedia
+from schemas.errors import CorruptDocument
 from schemas.rows import PartKind
 from workers import segments
 from workers.expand import ExpandOptions, Opened, Part
+from workers.sound import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from schemas.limits import Limits
 
-    Samples = NDArray[np.float32]
-
 RAW = "samples.f32"
-BLOCK_FRAMES = 1 << 16
 SAMPLE_BYTES = segments.SAMPLE_BYTES
 
 SHORTEST_SECONDS = 0.1
 """Gemma 3n's audio tower fails below 513 samples; a shorter segment is padded with silence."""
-CANCELLED = 1e-3
-"""Of the loudest channel's power, in the mean of all: of two that say the same it is 1, of two that have
-nothing to do with each other a half."""
 SILENT_SECONDS = 0.01
 """Less than this is no recording; pocketsphinx's awful.wav claims 1,092,676 samples a second and has 441."""
-
-MISSING_SECONDS = 0.5
-"""Headers of MP3 and AAC are estimates; what is missing beyond this is noted."""
-
-ESTIMATED = ("MP3", "OGG", "FLAC")
-"""Formats of which libsndfile reads no more than it takes a recording to be: of an MP3 with a variable bit
-rate and no header that says so, what its first frames would make of it; of recordings one behind the other in
-one file, the first."""
-TAG_BYTES = 128
-"""At the end of many an MP3: title and artist."""
-
-FFMPEG_FORMATS = "aac,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,nistsphere,ogg,w64,wav"
-"""No playlists: one of those in disguise could have FFmpeg read other files, or call addresses."""
 
 
 class AudioExpander:
@@ -91,7 +66,7 @@ class AudioExpander:
             UnsupportedMedia: a video without an audio stream.
             LimitExceeded: longer than `limits.audio_seconds`.
         """
-        metadata, notes = _decode(path, scratch / RAW, options.sample_rate, limits)
+        metadata, notes = decode(path, scratch / RAW, options.sample_rate, limits)
         samples = (scratch / RAW).stat().st_size // SAMPLE_BYTES
         if samples < SILENT_SECONDS * options.sample_rate:
             raise CorruptDocument(f"no audio in it: it opens, and holds {samples} samples")
@@ -133,224 +108,3 @@ class AudioExpander:
                 content = raw.read((end - begin) * SAMPLE_BYTES).ljust(shortest, b"\0")
                 parts.append(Part(index, content, start_seconds=begin / rate, end_seconds=end / rate))
         return parts
-
-
-@dataclass
-class _Source:
-    """A decoder at work: blocks of (rate, channels x samples), and what it says of the file.
-
-    `promised` is the length the header states, in seconds; `notes` grow while the blocks are read, and
-    `unread` is, once they are, how many bytes of the file were not looked at.
-    """
-
-    metadata: dict[str, str]
-    promised: float
-    blocks: Iterator[tuple[int, Samples]]
-    notes: list[str]
-    unread: int = 0
-
-
-def _decode(path: Path, raw: Path, rate: int, limits: Limits) -> tuple[dict[str, str], list[str]]:
-    """Write the recording's samples to `raw`; what the file says of itself, and what went wrong."""
-    import soundfile
-
-    kept, reason = 0, ""
-    try:
-        source = _by_soundfile(path)
-        kept = _write(source.blocks, raw, rate, limits)
-        if _goes_on(path, source, kept / rate):
-            reason = "it goes on behind what libsndfile reads"
-    except soundfile.LibsndfileError as error:
-        kept = raw.stat().st_size // SAMPLE_BYTES if raw.exists() else 0
-        reason = str(error.error_string).strip(" .")
-    if reason:
-        source = _by_ffmpeg(path, reason)
-        again = raw.with_suffix(".again")
-        found = _write(source.blocks, again, rate, limits)
-        if found >= kept:
-            kept = found
-            again.replace(raw)
-        else:
-            source.notes.append("decoding stopped at damaged data; what came before it is kept")
-    if source.promised * rate - kept > MISSING_SECONDS * rate:
-        source.notes.append(f"its header promises {source.promised:.1f} s, {kept / rate:.1f} s are there")
-    return source.metadata, source.notes
-
-
-def _goes_on(path: Path, source: _Source, seconds: float) -> bool:
-    """Whether there is more in a recording than libsndfile found, as FFmpeg counts without decoding it."""
-    if source.unread <= TAG_BYTES or (seconds and source.metadata["format"] not in ESTIMATED):
-        return False
-    try:
-        return _packed_seconds(path) > seconds + MISSING_SECONDS
-    except (CorruptDocument, UnsupportedMedia):
-        return False
-
-
-def _by_soundfile(path: Path) -> _Source:
-    import soundfile
-
-    opened = path.open("rb", buffering=0)
-    try:
-        # By its descriptor, whose place says how far the file was read.
-        file = soundfile.SoundFile(opened.fileno(), closefd=False)
-    except soundfile.LibsndfileError:
-        opened.close()
-        raise
-    metadata = {
-        "format": file.format,
-        "codec": file.subtype,
-        "sample_rate": str(file.samplerate),
-        "channels": str(file.channels),
-        **{key: value for key, value in file.copy_metadata().items() if value},
-    }
-    # libsndfile mends a WAV that was cut off and says so only in its log.
-    mended = re.search(r"^data : .*should be", file.extra_info, re.MULTILINE)
-    notes = ["its header states another length than it has; what is there is used"] if mended else []
-
-    def blocks() -> Iterator[tuple[int, Samples]]:
-        with opened, file:
-            # Not file.blocks: it hears not that a read came to the end, and gives the block before once more,
-            # for as long as the header promises.
-            while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
-                yield file.samplerate, block.T
-            source.unread = path.stat().st_size - opened.tell()
-
-    source = _Source(metadata, file.frames / file.samplerate, blocks(), notes)
-    return source
-
-
-def _sound(path: Path, reason: str) -> tuple[Any, Any]:
-    """A recording as FFmpeg opens it, and the stream to hear."""
-    import av
-
-    options = {"format_whitelist": FFMPEG_FORMATS, "protocol_whitelist": "file"}
-    try:
-        # Titles in some national code page are no reason to lose the sound (pydub's creative_common.mp4).
-        container = av.open(str(path), metadata_errors="ignore", container_options=options)
-    except av.error.FFmpegError as error:
-        raise CorruptDocument(
-            f"neither libsndfile ({reason}) nor FFmpeg ({error.strerror}) can read it"
-        ) from error
-    streams = container.streams
-    if not streams.audio:
-        kinds = ", ".join(sorted({stream.type for stream in streams})) or "nothing"
-        container.close()
-        raise UnsupportedMedia(
-            f"there is no audio stream in it, only {kinds}: nothing to transcribe", stage="expand"
-        )
-    return container, streams.best("audio") or streams.audio[0]
-
-
-def _packed_seconds(path: Path) -> float:
-    """How long all packets of a recording last: a tenth of the time that it takes to decode them."""
-    container, stream = _sound(path, "")
-    with closing(container):
-        lengths = sum(packet.duration or 0 for packet in _packets(container, stream, []))
-    return float(lengths * (stream.time_base or 0))
-
-
-def _by_ffmpeg(path: Path, reason: str) -> _Source:
-    container, stream = _sound(path, reason)
-    metadata = {
-        "format": container.format.name,
-        "codec": stream.codec_context.name,
-        "sample_rate": str(stream.codec_context.sample_rate),
-        "channels": str(stream.codec_context.channels),
-        **{key: value for key, value in container.metadata.items() if value},
-    }
-    promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-    notes: list[str] = []
-    return _Source(metadata, promised, _frames(container, stream, notes), notes)
-
-
-def _frames(container: Any, stream: Any, notes: list[str]) -> Iterator[tuple[int, Samples]]:
-    """Blocks of channels x samples. Damaged packets are left out, and counted."""
-    import av
-
-    shape, damaged = None, 0
-    resampler: Any = None
-    with closing(container):
-        for packet in _packets(container, stream, notes):
-            try:
-                frames = packet.decode()
-            except MemoryError:
-                raise
-            except av.error.FFmpegError:
-                damaged += 1
-                continue
-            for frame in frames:
-                if shape != (frame.format.name, frame.layout.name, frame.sample_rate):
-                    shape = (frame.format.name, frame.layout.name, frame.sample_rate)
-                    # To float only: FFmpeg's own mix to mono makes stereo 1.41 times too loud. Packed,
-                    # for PyAV 18.1 crashes on planes of eight channels (whisperkit's 8_Channel_ID.m4a).
-                    resampler = av.AudioResampler("flt", frame.layout, frame.sample_rate)
-                for packed in resampler.resample(frame):
-                    yield packed.sample_rate, packed.to_ndarray().reshape(-1, packed.layout.nb_channels).T
-    if damaged:
-        notes.append(f"{damaged:,} damaged packets are left out")
-
-
-def _packets(container: Any, stream: Any, notes: list[str]) -> Iterator[Any]:
-    import av
-
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except MemoryError:
-            raise
-        except av.error.FFmpegError:
-            notes.append("the file breaks off in damaged data; what came before it is kept")
-            return
-        yield packet
-
-
-def _write(blocks: Iterator[tuple[int, Samples]], raw: Path, rate: int, limits: Limits) -> int:
-    """Mix to mono by averaging, resample, append. The number of samples written."""
-    import numpy as np
-    import soxr
-
-    most = int(limits.audio_seconds * rate)
-    written, stream_rate, stream = 0, 0, None
-    empty = np.zeros(0, np.float32)
-    with closing(blocks) as pieces, raw.open("wb") as out:  # type: ignore[type-var]
-        for block_rate, block in pieces:
-            if block_rate != stream_rate:
-                if stream is not None:
-                    written += _append(out, stream.resample_chunk(empty, last=True))
-                stream_rate, stream = block_rate, None
-                if block_rate != rate:
-                    stream = soxr.ResampleStream(block_rate, rate, 1, dtype="float32", quality="HQ")
-            mono = _mixed(block) if len(block) > 1 else block[0]
-            # Float files may hold NaN, which would silence the model's whole answer.
-            if not np.isfinite(mono).all():
-                mono = np.nan_to_num(mono, posinf=0.0, neginf=0.0)
-            written += _append(out, mono if stream is None else stream.resample_chunk(mono))
-            if written > most:
-                raise LimitExceeded(
-                    f"longer than limits.audio_seconds = {limits.audio_seconds:g}; raise it to try again",
-                    limit="limits.audio_seconds",
-                )
-        if stream is not None:
-            written += _append(out, stream.resample_chunk(empty, last=True))
-    return written
-
-
-def _mixed(block: Samples) -> Samples:
-    """The mean of the channels; where they cancel each other, as with one of them wired the wrong way round,
-    the loudest: nothing would be heard of it."""
-    import numpy as np
-
-    # A product, since numpy's own mean over so few takes nine times as long: a third of the whole.
-    mono: Samples = np.full(len(block), 1 / len(block), np.float32) @ block
-    power = np.einsum("ij,ij->i", block, block)
-    loudest = int(power.argmax())
-    return block[loudest] if float(mono @ mono) < CANCELLED * float(power[loudest]) else mono
-
-
-def _append(out: BinaryIO, samples: Samples) -> int:
-    out.write(samples.astype("<f4", copy=False).tobytes())
-    return len(samples)
