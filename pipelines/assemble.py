@@ -17,12 +17,13 @@ from pipelines.ledger import completeness
 from pipelines.runs import ids_of, names_of
 from pipelines.sweep import doubles, remove_rows
 from schemas.documents import documents_schema
+from schemas.errors import ObjectMissing
 from schemas.ids import digest
 from schemas.rows import ERRORS, records_schema, with_attributes
 from workers.assemble import ERROR_COLUMNS, RECORD_COLUMNS
 from workers.assemble import assemble as assemble_rows
 from workers.sinks.parquet import encode, footer
-from workers.sinks.reading import read_part, read_parts
+from workers.sinks.reading import read_latest, read_parts
 from workers.storage.factory import join, open_storage
 
 if TYPE_CHECKING:
@@ -75,10 +76,11 @@ def assemble(
     places = pa.array([place for place, file in enumerate(files) if file.uri in set(written)], pa.int32())
     # A file of that name is the new one now.
     old = old.filter(pc.invert(pc.is_in(old["file"], places)))
+    there = old.select(["file", "row"])
     replaced = pc.is_in(old["document_id"], due["document_id"].combine_chunks())
     gone = [old.filter(replaced).select(["file", "row"])]
     gone.append(doubles(old.filter(pc.invert(replaced)), ["document_id"], latest="run_id"))
-    remove_rows(plan, files, pa.concat_tables(gone), check)
+    remove_rows(plan, files, there, pa.concat_tables(gone), check)
     return len(due)
 
 
@@ -132,8 +134,11 @@ def _read(
     storage = open_storage(plan.output, plan.job.storage)
     tables = [pa.schema([schema.field(name) for name in columns]).empty_table()]
     for uri in uris:
-        rows = read_part(storage, storage.info(uri), columns).rows
-        rows = rows.filter(pc.is_in(names_of(rows), names))
+        # Runs of other shards sweep it, but not these documents' rows.
+        part = read_latest(storage, storage.info(uri), columns)
+        if part is None:
+            raise ObjectMissing(f"{uri} was there a moment ago; run again")
+        rows = part.rows.filter(pc.is_in(names_of(part.rows), names))
         rows = rows if keep is None else rows.filter(keep)
         if len(rows):
             tables.append(rows.cast(tables[0].schema))
@@ -146,7 +151,8 @@ def _rows_there(plan: Plan) -> tuple[pa.Table, list[ObjectInfo]]:
     tables = [pa.schema([*fields, ("file", pa.int32()), ("row", pa.int64())]).empty_table()]
     files: list[ObjectInfo] = []
     mine = partial(numbered, shard=plan.selection.shard)
-    for part in read_parts(plan.output, plan.job.storage, FOLDER, KEYS, mine):
+    unmoved = plan.selection.is_share
+    for part in read_parts(plan.output, plan.job.storage, FOLDER, KEYS, mine, unmoved=unmoved):
         rows = part.rows.append_column("file", pa.repeat(pa.scalar(len(files), pa.int32()), len(part.rows)))
         tables.append(rows.select(tables[0].column_names).cast(tables[0].schema))
         files.append(part.info)

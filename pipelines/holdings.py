@@ -157,7 +157,7 @@ def rows_there(plan: Plan) -> int:
     return sum(
         part.count
         for folder in (*folders, "errors")
-        for part in read_parts(plan.output, plan.job.storage, folder, ())
+        for part in read_parts(plan.output, plan.job.storage, folder, (), unmoved=plan.selection.is_share)
     )
 
 
@@ -182,14 +182,15 @@ def _read(plan: Plan) -> Holdings:
     answers, errors = [ANSWERS.empty_table()], [ERRORS.empty_table()]
     columns = [name for name in ANSWERS.names if name not in _OURS]
     mine = partial(numbered, shard=plan.selection.shard)
+    unmoved = plan.selection.is_share
     for task, asked in plan.fingerprints.items():
         folder = f"records/task={task}"
-        for part in read_parts(plan.output, plan.job.storage, folder, columns, mine):
+        for part in read_parts(plan.output, plan.job.storage, folder, columns, mine, unmoved=unmoved):
             made_of |= _made_of(part.facts)
             answers.append(_keyed(_judged(part.rows, task, asked), len(files), ANSWERS))
             files.append(part.info)
     columns = [name for name in ERRORS.names if name not in _OURS - {"task"}]
-    for part in read_parts(plan.output, plan.job.storage, "errors", columns, mine):
+    for part in read_parts(plan.output, plan.job.storage, "errors", columns, mine, unmoved=unmoved):
         errors.append(_keyed(part.rows, len(files), ERRORS))
         files.append(part.info)
     return Holdings(
@@ -204,16 +205,18 @@ def _read(plan: Plan) -> Holdings:
 def _read_standing(plan: Plan) -> Standing:
     made_of: dict[str, Ingredients] = {}
     runs, faults, shard = [], [FAULTS.empty_table()], plan.selection.shard
+    output, storage, unmoved = plan.output, plan.job.storage, plan.selection.is_share
     columns = ["document_id", "version", "part_kind", "fingerprint", "part_index", "parts_total"]
     for task, asked in plan.fingerprints.items():
         folder = f"records/task={task}"
         condensed = partial(_runs_of, task=task, asked=asked, shard=shard)
-        for part in read_parts(plan.output, plan.job.storage, folder, columns, condensed, columns[:4]):
+        read = read_parts(output, storage, folder, columns, condensed, columns[:4], unmoved=unmoved)
+        for part in read:
             made_of |= _made_of(part.facts)
             runs.append(part.rows)
     columns = ["document_id", "version", "category"]
     condensed = partial(_faults_of, shard=shard)
-    for part in read_parts(plan.output, plan.job.storage, "errors", columns, condensed, columns):
+    for part in read_parts(output, storage, "errors", columns, condensed, columns, unmoved=unmoved):
         faults.append(part.rows)
     return Standing(
         runs=joined(runs), faults=pa.concat_tables(faults), filtered=_filtered(plan), made_of=made_of

@@ -7,22 +7,29 @@ putting what is left of it in its own place; a sweep that was cut short is made 
 
 from __future__ import annotations
 
+import operator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_random
 
+from pipelines.holdings import numbered
 from pipelines.ledger import answer_keys, completeness
 from pipelines.runs import ids_of, names_of
 from schemas.documents import NO_WHOLES
 from schemas.errors import ObjectChanged
 from workers.sinks.parquet import encode
+from workers.sinks.reading import SWEEPING_SECONDS
 from workers.storage.factory import open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    import numpy.typing as npt
 
     from pipelines.holdings import Holdings
     from pipelines.plan import Plan
@@ -68,7 +75,8 @@ def sweep(
             ),
         ]
     )
-    remove_rows(plan, holdings.files, gone, check)
+    there = pa.concat_tables([table.select(["file", "row"]) for table in (holdings.answers, holdings.errors)])
+    remove_rows(plan, holdings.files, there, gone, check)
     return len(gone)
 
 
@@ -151,35 +159,86 @@ def superseded_errors(
 
 
 def remove_rows(
-    plan: Plan, files: Sequence[ObjectInfo], gone: pa.Table, check: Callable[[], None] | None = None
+    plan: Plan,
+    files: Sequence[ObjectInfo],
+    there: pa.Table,
+    gone: pa.Table,
+    check: Callable[[], None] | None = None,
 ) -> None:
     """Rewrite, each in its place, the files that rows are to go from; delete those that nothing is left of.
     Before each it is checked that the run may: what it takes for old may be another's that runs by now.
 
+    Args:
+        plan: the run.
+        files: what `file` counts in.
+        there: `file` and `row` of all rows of the run's shard in these files.
+        gone: `file` and `row` of those that go.
+        check: raises if this run may not write any more.
+
     Raises:
-        ObjectChanged: a file is not what was read of it any more: a run of another shard was faster.
+        ObjectChanged: a file has other rows of this shard than it had, or others swept it all the while.
         GemstreamError: what `Storage.read` and `Storage.claim` raise.
     """
-    grouped = gone.group_by("file").aggregate([("row", "list")])
-    work = zip(grouped["file"].to_pylist(), grouped["row_list"], strict=True)
+    rows = _rows_by_file(there)
+    work = [(files[file], rows[file], each) for file, each in _rows_by_file(gone).items()]
+    shard = plan.selection.shard
+    # Shards begin at different files, lest all of them wait for all the others at each.
+    first = 0 if shard is None else len(work) * (shard.index - 1) // shard.count
     with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="sweep") as threads:
-        for done in [threads.submit(_rewrite, plan, files[file], rows.values, check) for file, rows in work]:
+        for done in [threads.submit(_rewrite, plan, *each, check) for each in work[first:] + work[:first]]:
             done.result()
 
 
-def _rewrite(plan: Plan, file: ObjectInfo, gone: pa.Array, check: Callable[[], None] | None) -> None:
+def _rows_by_file(places: pa.Table) -> dict[int, npt.NDArray[np.int64]]:
+    grouped = places.group_by("file").aggregate([("row", "list")])
+    rows = (np.sort(rows.values.to_numpy()) for rows in grouped["row_list"])
+    return dict(zip(grouped["file"].to_pylist(), rows, strict=True))
+
+
+def _rewrite(
+    plan: Plan,
+    file: ObjectInfo,
+    there: npt.NDArray[np.int64],
+    gone: npt.NDArray[np.int64],
+    check: Callable[[], None] | None,
+) -> None:
+    """Runs of other shards may be at the same file: whoever is slower begins anew with what is left of it,
+    where this shard's rows are the same ones in the same order."""
     import pyarrow.parquet as pq
 
     storage = open_storage(file.uri, plan.job.storage)
-    rows = pq.read_table(BytesIO(storage.read(file.uri, version=file.version)))
-    places = pa.array(range(len(rows)), pa.int64())
-    kept = rows.filter(pc.invert(pc.is_in(places, gone)))
-    if check is not None:
-        check()
-    if not len(kept):
-        storage.delete(file.uri)
-    elif storage.claim(file.uri, encode(kept), file.version) is None:
-        raise ObjectChanged(f"{file.uri} was swept by another run meanwhile; the next run sweeps again")
+    order, latest = np.searchsorted(there, gone), file
+
+    def swept() -> bool:
+        nonlocal latest
+        try:
+            rows = pq.read_table(BytesIO(storage.read(file.uri, version=latest.version)))
+        except ObjectChanged:
+            latest = storage.info(file.uri)
+            return False
+        ours = numbered(rows.select(["document_id"]), plan.selection.shard)["row"].to_numpy()
+        if len(ours) != len(there):
+            raise ObjectChanged(f"{file.uri} has other rows than it had; the next run sweeps again")
+        left = np.ones(len(rows), bool)
+        left[ours[order]] = False
+        if check is not None:
+            check()
+        if not left.any():
+            storage.delete(file.uri)
+            return True
+        if storage.claim(file.uri, encode(rows.filter(pa.array(left))), latest.version) is not None:
+            return True
+        latest = storage.info(file.uri)
+        return False
+
+    again = Retrying(
+        retry=retry_if_result(operator.not_),
+        stop=stop_after_delay(SWEEPING_SECONDS),
+        wait=wait_random(0, 1),
+        retry_error_callback=lambda state: False,
+    )
+    if not again(swept):
+        raise ObjectChanged(f"{file.uri} was swept by others all the while; the next run sweeps again")
 
 
 def doubles(table: pa.Table, key: list[str], latest: str = "answered_at") -> pa.Table:

@@ -52,6 +52,11 @@ class Selection(BaseModel):
     force: bool = Field(False, description="Ask everything again, answered or not.")
     shard: Shard | None = Field(None, description="Only the documents of one share of several.")
 
+    @property
+    def is_share(self) -> bool:
+        """Whether runs of other shares may be at work beside it."""
+        return self.shard is not None and self.shard.count > 1
+
     def takes(self, reason: str) -> bool:
         """Whether a document with this reason (`changed: prompt` counts as `changed`) is worked on."""
         kind = Reason(reason.partition(":")[0])

@@ -6,10 +6,10 @@ from __future__ import annotations
 import re
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
-from itertools import count
 from urllib.parse import unquote, urlsplit
 
 from deploy.demo.objectstore import LOOPBACK, ObjectStore
@@ -94,12 +94,16 @@ class Proxy:
             return self._decide(head[1].decode(), unquote(head[2].decode()))
 
 
-def lose_every(nth: int, lost: list[str]) -> Decide:
-    """Keep the answer to each `nth` PUT back; the paths of those objects, which are there, go to `lost`."""
-    puts = count(1)
+def lose_each(nth: int, lost: list[str]) -> Decide:
+    """Of each object keep the answer to the first PUT back, and to each `nth` behind it; the paths of those
+    objects, which are there, go to `lost`."""
+    puts: Counter[str] = Counter()
 
     def decide(method: str, path: str) -> Fate:
-        if method != "PUT" or next(puts) % nth:
+        if method != "PUT":
+            return Fate.PASSED
+        puts[path] += 1
+        if puts[path] % nth != 1:
             return Fate.PASSED
         lost.append(path)
         return Fate.UNANSWERED

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ from hypothesis import strategies as st
 
 from deploy.demo.documents import EXAMPLES
 from pipelines import holdings
+from pipelines.holdings import read_holdings
 from pipelines.plan import make_plan
 from pipelines.settle import settle
+from pipelines.sweep import sweep
 from schemas.errors import LeaseLost
 from schemas.ids import document_id
 from schemas.job import JobSpec
 from schemas.rows import IDENTITY
+from schemas.selection import Selection
 from schemas.shard import Shard
 from tests.fixtures.runs import RunJob
 from tests.pipelines.outputs import answer, write
@@ -102,3 +107,29 @@ def test_a_run_that_lost_its_lease_takes_nothing_out(
     with pytest.raises(LeaseLost):
         settle(plan, listed, lost)
     assert len(before) == 2 and rows(plan.output, "records", "uri", "fingerprint") == before
+
+
+def test_shards_that_sweep_the_same_files_at_once_all_come_to_an_end(
+    tmp_path: Path, fault_job: Callable[..., JobSpec]
+) -> None:
+    count, job = 16, fault_job(input=str(tmp_path), tasks=["ocr"])
+    plans = [
+        make_plan(job, None, 0.0, Selection(shard=Shard(index=index, count=count)))
+        for index in range(1, count + 1)
+    ]
+    asked = {"fingerprint": plans[0].fingerprints["ocr"][0], "answered_at": datetime(2026, 1, 2, tzinfo=UTC)}
+    names = [f"{number}.pdf" for number in range(64)]
+    olds = [answer(name, "ocr", "old") for name in names]
+    # Two files of old answers, with some of each shard's documents in both.
+    for rows_of_file in (olds[::2], olds[1::2], [answer(name, "ocr", "new") | asked for name in names]):
+        write(job.output, rows_of_file)
+    assert len(rows(job.output, "records", "uri")) == 128
+    held = [read_holdings(plan) for plan in plans]
+    listed = pa.table({name: [old[name] for old in olds] for name in IDENTITY.names})
+    with ThreadPoolExecutor(count) as threads:
+        swept = [
+            threads.submit(sweep, plan, holding, listed, pa.array([], pa.string()))
+            for plan, holding in zip(plans, held, strict=True)
+        ]
+    assert sum(each.result() for each in swept) == 64
+    assert [row["text"] for row in rows(job.output, "records", "uri", "text")] == ["new"] * 64

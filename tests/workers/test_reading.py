@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import JobError
+from schemas.errors import JobError, ObjectChanged, ObjectMissing
 from schemas.storage import StorageOptions
 from tests.workers.places import Place, place
 from tests.workers.test_parquet_sink import outcomes, row, sink
-from workers.sinks.reading import WHOLE_BYTES, part_files, read_columns
+from workers.sinks.reading import WHOLE_BYTES, part_files, read_columns, read_latest, read_part
 from workers.storage.factory import join
 from workers.storage.local import LocalStorage
 
@@ -38,6 +38,22 @@ def test_the_columns_asked_for_come_back_from_every_part_file(place: Place) -> N
 def test_an_output_that_is_not_there_yet_holds_nothing(place: Place) -> None:
     assert list(read_columns(place.root, place.options, "records/task=ocr", KEYS)) == []
     assert list(part_files(place.storage, join(place.root, "errors"))) == []
+
+
+def test_a_file_that_others_sweep_is_read_as_it_is_now(place: Place) -> None:
+    ours = sink(place.root, place.options)
+    for document in range(3):
+        ours.write(outcomes([row(document, 0)]))
+    kept, swept, gone = part_files(place.storage, join(place.root, "records/task=ocr"))
+    place.storage.publish(swept.uri, place.storage.read(kept.uri))
+    place.storage.delete(gone.uri)
+    for info in (swept, gone):
+        with pytest.raises((ObjectChanged, ObjectMissing)):
+            read_part(place.storage, info, KEYS)
+    latest = read_latest(place.storage, swept, KEYS)
+    assert latest is not None and latest.info == place.storage.info(swept.uri) != swept
+    assert latest.rows == read_part(place.storage, kept, KEYS).rows
+    assert read_latest(place.storage, gone, KEYS) is None
 
 
 def test_of_a_large_file_only_columns_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

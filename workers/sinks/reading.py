@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import JobError, ObjectMissing
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
+
+from schemas.errors import JobError, ObjectChanged, ObjectMissing
 from workers.sinks.parquet import METADATA_KEY
 from workers.storage.factory import join, normalise, open_storage
 from workers.storage.stream import open_object
@@ -25,6 +27,8 @@ WHOLE_BYTES = 1024 * 1024
 """Files up to this size come in one request; a larger one takes about four (footer and columns)."""
 
 FILES_AT_ONCE = 8
+SWEEPING_SECONDS = 600.0
+"""For so long others may sweep a file all the while that a run of one shard among many reads or sweeps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ def read_parts(
     columns: Sequence[str],
     condense: Callable[[pa.Table], pa.Table] | None = None,
     encoded: Sequence[str] = (),
+    *,
+    unmoved: bool = False,
 ) -> Iterator[PartFile]:
     """Stream these columns of every part file under a folder of the output.
 
@@ -67,26 +73,30 @@ def read_parts(
         columns: names of top-level columns, in the order wanted.
         condense: what is to become of a file's rows. It is done where they are read, several files at a time.
         encoded: the columns of strings that come as dictionaries, as the files have them: 4 bytes a row.
+        unmoved: that nobody else moves the rows which are wanted of it from file to file. A file that changes
+            after it was listed is read as it is then, and one that goes is passed over; as a rule they raise.
 
     Raises:
         JobError: a part file that is no Parquet, or lacks one of the columns: another job's output.
         GemstreamError: what `Storage.list` and `Storage.read` raise.
     """
 
-    def read(info: ObjectInfo) -> PartFile:
-        part = read_part(storage, info, list(columns), encoded)
-        return part if condense is None else replace(part, rows=condense(part.rows))
+    def read(info: ObjectInfo) -> PartFile | None:
+        part = reading(storage, info, list(columns), encoded)
+        return part if part is None or condense is None else replace(part, rows=condense(part.rows))
 
+    reading: Callable[..., PartFile | None] = read_latest if unmoved else read_part
     folder = join(normalise(output), sub)
     storage = open_storage(folder, storage_options)
     with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="ledger") as threads:
-        ahead: deque[Future[PartFile]] = deque()
+        ahead: deque[Future[PartFile | None]] = deque()
         for info in part_files(storage, folder):
             ahead.append(threads.submit(read, info))
-            if len(ahead) >= FILES_AT_ONCE:
-                yield ahead.popleft().result()
+            if len(ahead) >= FILES_AT_ONCE and (part := ahead.popleft().result()) is not None:
+                yield part
         while ahead:
-            yield ahead.popleft().result()
+            if (part := ahead.popleft().result()) is not None:
+                yield part
 
 
 def part_files(storage: Storage, folder: str) -> Iterator[ObjectInfo]:
@@ -140,3 +150,29 @@ def read_part(
         rows = file.read(columns=columns, use_threads=False).select(columns).replace_schema_metadata()
     facts = json.loads((file.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
     return PartFile(info, rows, facts, file.metadata.num_rows, file.schema_arrow.remove_metadata())
+
+
+def read_latest(
+    storage: Storage, info: ObjectInfo, columns: list[str], encoded: Sequence[str] = ()
+) -> PartFile | None:
+    """The same of a file as it is now, though others sweep it again and again; None if it is gone."""
+    latest = info
+
+    def read() -> PartFile:
+        nonlocal latest
+        try:
+            return read_part(storage, latest, columns, encoded)
+        except ObjectChanged:
+            latest = storage.info(info.uri)
+            raise
+
+    try:
+        # Whoever changed it was one of many, and came to an end with it.
+        return Retrying(
+            retry=retry_if_exception_type(ObjectChanged),
+            stop=stop_after_delay(SWEEPING_SECONDS),
+            wait=wait_random(0, 0.1),
+            reraise=True,
+        )(read)
+    except ObjectMissing:
+        return None
