@@ -14,13 +14,14 @@ import importlib.machinery
 import json
 import multiprocessing
 import os
+import queue
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +31,7 @@ from tests.benchmarks import inputs
 from tests.benchmarks.answering import ENGINE, RECORDINGS, _lane, audio_job, decoded
 from tests.benchmarks.contest import Contest, Turns, Work
 from tests.benchmarks.portions import PUSH_BYTES, job_for, run_portions
+from tests.benchmarks.processes import Spent
 from tests.fixtures.runs import GEMMA3
 
 if TYPE_CHECKING:
@@ -42,8 +44,11 @@ SAME = {"confidence": False}  # the others do not ask how likely each token was
 LOGICAL_CPUS = 8
 BATCH = 16
 LEFT = 5 * BATCH
-"""Rows that may lie in its stages, each of which waits for a batch to be full: of every portion as many are
-answered with the next one. Ours has answered all of a portion when its time ends."""
+"""Rows that may lie in its stages, each of which waits for a batch to be full, until the next portion comes.
+Ours has answered all of a portion when its time ends."""
+QUIET_SECONDS = 2.0
+QUIET_CORES = 0.5
+"""What all its processes take while they wait is 0.2 of a core, most of it Ray's own; the engine takes one."""
 MOVED = {"vllm.entrypoints.chat_utils": "vllm.renderers.chat_utils"}
 """Ray 2.60 is made for vLLM 0.29, and this is all of what it uses that has another name in 0.32."""
 KEY = "GEMSTREAM_BENCH_SERVER"
@@ -175,7 +180,12 @@ def _ray_llm(folder: Path, turns: Turns, lane: Lane, message: Any, *, multimodal
 
 
 def _streamed(process: Any, pipe: Path, folder: Path, turns: Turns) -> None:
-    """Hand it portion after portion, and write what comes as Parquet."""
+    """Hand it portion after portion, and write what comes as Parquet.
+
+    A portion's time ends with the last of what comes without another portion. What it leaves at work would be
+    done at the expense of the other side, whose turn is next, and in none of its own.
+    """
+    import psutil
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -183,38 +193,54 @@ def _streamed(process: Any, pipe: Path, folder: Path, turns: Turns) -> None:
 
     schema = pa.schema([("path", pa.string()), ("push", pa.string())])
     rows = process(Reads("Paths", [partial(_paths, pipe)], schema).dataset())
-    blocks = iter(rows.iter_batches(batch_size=None, batch_format="pyarrow"))
-    opened: list[Any] = []
-    handed: list[float] = []
+    arrived: queue.Queue[tuple[float, Any]] = queue.Queue()
 
-    def hand(portion: Path) -> None:
-        # The first time it waits for the pipe's reader, whom nothing starts but waiting for an answer.
-        opened[:] = opened or [pipe.open("w")]
-        handed.append(time.perf_counter())
-        opened[0].write(f"{portion}\n")
-        opened[0].flush()
+    def read() -> None:
+        end: BaseException | None = None
+        try:
+            for table in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+                arrived.put((time.perf_counter(), table))
+        except Exception as error:  # noqa: BLE001 - handed on, and raised there
+            end = error
+        arrived.put((time.perf_counter(), end))
 
+    reading = threading.Thread(target=read, daemon=True)
+    # Opening the pipe waits for whoever reads its other end, which is the first stage.
+    reading.start()
     due = came = 0
-    for number, portion in enumerate(turns):
-        hander = threading.Thread(target=hand, args=(portion,), daemon=True)
-        hander.start()
-        count = len(list(portion.iterdir()))
-        if count <= LEFT:
-            raise ValueError(f"{count} are too few: {LEFT} may lie in the stages all the while")
-        due, tables = due + count, []
-        while due - came > LEFT:
-            tables.append(next(blocks))
-            came += len(tables[-1])
-        hander.join()
-        seconds = time.perf_counter() - handed[-1]
-        # As many as came, which is more or less than a portion by what lay in the stages before and after.
-        seconds *= count / max(1, sum(map(len, tables)))
-        table = pa.concat_tables(tables) if tables else pa.table({"path": [], "text": [], "tokens": []})
-        pq.write_table(table, folder / f"{number}.parquet", compression="zstd")
-        turns.answered(count, seconds, sum(table["tokens"].to_pylist()))
-    opened[0].close()
-    for number, rest in enumerate(blocks):
+    with closing(Spent(psutil.Process())) as spent, pipe.open("w") as names:
+        for number, portion in enumerate(turns):
+            count = len(list(portion.iterdir()))
+            if count <= LEFT:
+                raise ValueError(f"{count} are too few: {LEFT} may lie in the stages all the while")
+            due, tables = due + count, []
+            handed = last = time.perf_counter()
+            print(portion, file=names, flush=True)
+            while came < due:
+                before = sum(spent.now().values())
+                try:
+                    last, table = arrived.get(timeout=QUIET_SECONDS)
+                except queue.Empty:
+                    if (
+                        due - came <= LEFT
+                        and sum(spent.now().values()) - before < QUIET_CORES * QUIET_SECONDS
+                    ):
+                        break
+                    continue
+                if not isinstance(table, pa.Table):
+                    raise table or RuntimeError("it ended before its time")
+                tables.append(table)
+                came += len(table)
+            table = pa.concat_tables(tables)
+            pq.write_table(table, folder / f"{number}.parquet", compression="zstd")
+            # As many as came, which is more or less than a portion by what lay in the stages before and after.
+            turns.answered(count, (last - handed) * count / len(table), sum(table["tokens"].to_pylist()))
+    number = 0
+    while isinstance(rest := arrived.get()[1], pa.Table):
         pq.write_table(rest, folder / f"rest-{number}.parquet", compression="zstd")
+        number += 1
+    if rest is not None:
+        raise rest
 
 
 @contextmanager
