@@ -15,12 +15,21 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import answering, contenders, expanding, listing, resuming, scaling, stage
+from tests.benchmarks import (
+    against_daft,
+    answering,
+    contenders,
+    expanding,
+    listing,
+    resuming,
+    scaling,
+    stage,
+)
 from tests.benchmarks.contest import Contest
 from tests.benchmarks.limits import LIMITS
 from tests.benchmarks.pair import Pair, Result
 
-MODULES = (expanding, resuming, listing, answering, stage, scaling, contenders)
+MODULES = (expanding, resuming, listing, answering, stage, scaling, contenders, against_daft)
 WIDTH = 160
 PAIRS: dict[str, tuple[str, Pair | Contest]] = {
     name: (module.__name__, pair) for module in MODULES for name, pair in module.PAIRS.items()

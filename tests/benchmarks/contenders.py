@@ -1,8 +1,7 @@
-"""The same job as somebody would write it without us: `ray.data.llm`, and Daft.
+"""The same job as somebody would write it without us, in `ray.data.llm`.
 
-`ray.data.llm` is used as its documentation shows for pictures: a preprocess that puts the file into a
-message, its multimodal, chat template and tokenizer stages, its engine. Its engine arguments are ours. Daft
-asks a server, and so do we then; it is vLLM's own, with our engine's arguments.
+It is used as its documentation shows for pictures: a preprocess that puts the file into a message, its
+multimodal, chat template and tokenizer stages, its engine. Its engine arguments are ours.
 """
 
 from __future__ import annotations
@@ -12,16 +11,13 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import json
-import multiprocessing
 import os
 import queue
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -48,13 +44,9 @@ LEFT = 5 * BATCH
 Ours has answered all of a portion when its time ends."""
 QUIET_SECONDS = 2.0
 QUIET_CORES = 0.5
-"""What all its processes take while they wait is 0.2 of a core, most of it Ray's own; the engine takes one."""
+"""What all its processes take while they wait is 0.2 of a core, most of it Ray's own; an engine takes one."""
 MOVED = {"vllm.entrypoints.chat_utils": "vllm.renderers.chat_utils"}
 """Ray 2.60 is made for vLLM 0.29, and this is all of what it uses that has another name in 0.32."""
-KEY = "GEMSTREAM_BENCH_SERVER"
-DAFT = Path(sys.prefix) / "bench"
-"""Where `make bench` puts it, and the client that it asks with: beside the environment, whose pyarrow and
-tqdm it would turn back, and whose own client is of a later line."""
 
 
 class Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -221,10 +213,8 @@ def _streamed(process: Any, pipe: Path, folder: Path, turns: Turns) -> None:
                 try:
                     last, table = arrived.get(timeout=QUIET_SECONDS)
                 except queue.Empty:
-                    if (
-                        due - came <= LEFT
-                        and sum(spent.now().values()) - before < QUIET_CORES * QUIET_SECONDS
-                    ):
+                    took = sum(spent.now().values()) - before
+                    if due - came <= LEFT and took < QUIET_CORES * QUIET_SECONDS:
                         break
                     continue
                 if not isinstance(table, pa.Table):
@@ -233,7 +223,7 @@ def _streamed(process: Any, pipe: Path, folder: Path, turns: Turns) -> None:
                 came += len(table)
             table = pa.concat_tables(tables)
             pq.write_table(table, folder / f"{number}.parquet", compression="zstd")
-            # As many as came, which is more or less than a portion by what lay in the stages before and after.
+            # As many as came, which is more or less than a portion by what lay in its stages.
             turns.answered(count, (last - handed) * count / len(table), sum(table["tokens"].to_pylist()))
     number = 0
     while isinstance(rest := arrived.get()[1], pa.Table):
@@ -241,90 +231,6 @@ def _streamed(process: Any, pipe: Path, folder: Path, turns: Turns) -> None:
         number += 1
     if rest is not None:
         raise rest
-
-
-@contextmanager
-def server(folder: Path) -> Iterator[None]:
-    """vLLM's own server for both sides. Without its caches, which would know the second side's pictures."""
-    from deploy.demo.objectstore import free_ports
-    from schemas.models import find_model
-    from tests.fixtures.served import flags, wait
-    from workers.engines import EngineConfig
-    from workers.engines.openai import OpenAIEngine
-    from workers.engines.vllm import VllmEngine
-
-    (port,) = free_ports(1)
-    config = EngineConfig(find_model(str(GEMMA3)), **ENGINE, options={"mm_processor_cache_gb": 0})
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), *flags(VllmEngine(config).arguments())]
-    command += ["--no-enable-prefix-caching"]
-    url = f"http://127.0.0.1:{port}/v1"
-    log = folder / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env={**os.environ, **VllmEngine.environment(0)}
-        )
-        try:
-            wait(process, OpenAIEngine(EngineConfig(config.model, **ENGINE, options={"base_url": url})), log)
-            os.environ[KEY] = url
-            yield
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def asking(folder: Path, turns: Turns) -> None:
-    """Ours, on that server."""
-    options = {"base_url": os.environ[KEY], "model": str(GEMMA3)}
-    run_portions(text_job(folder, kind="openai", options=options), folder, turns)
-
-
-def daft(folder: Path, turns: Turns) -> None:
-    """Daft's own functions, on that server. Each portion in a process of its own, whose start is not counted:
-    the third query of one process waits for answers that its client has, without end (0.7.26)."""
-    (ask,) = _lane(text_job(folder)).asks
-    (question,) = set(ask.questions.values())
-    spawning = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawning, max_tasks_per_child=1) as processes:
-        for portion in turns:
-            out = folder / portion.parent.name / portion.name
-            done = processes.submit(_asked_by_daft, portion, out, question, ask.max_tokens)
-            count, seconds = done.result()
-            turns.answered(count, seconds, 0)
-
-
-def _asked_by_daft(portion: Path, out: Path, question: str, max_tokens: int) -> tuple[int, float]:
-    sys.path.insert(0, str(DAFT))
-    import daft as library
-    from daft.ai.openai.provider import OpenAIProvider
-    from daft.functions import download, prompt
-
-    provider = OpenAIProvider(base_url=os.environ[KEY], api_key="none")
-    began = time.perf_counter()
-    rows = library.from_glob_path(f"{portion}/*")
-    rows = rows.with_column("image", download(library.col("path")))
-    rows = rows.with_column(
-        "text",
-        prompt(
-            [library.col("image"), library.lit(question)],
-            provider=provider,
-            model=str(GEMMA3),
-            use_chat_completions=True,
-            temperature=0.0,
-            max_tokens=max_tokens,
-        ),
-    )
-    written = rows.select("path", "text").write_parquet(str(out)).to_pydict()
-    seconds = time.perf_counter() - began
-    assert written
-    return len(library.read_parquet(f"{out}/*.parquet").to_pydict()["text"]), seconds
-
-
-def installed() -> str | None:
-    """What is missing for Daft."""
-    if (DAFT / "daft").is_dir():
-        return None
-    return f"Daft is not there: pip install --no-deps --target {DAFT} -r tests/benchmarks/daft.lock"
 
 
 HAND = "against the same job in ray.data.llm, with its multimodal stage; engines of the same arguments, warm"
@@ -358,25 +264,6 @@ PAIRS = {
                     inputs.clips,
                 ),
             ),
-        ),
-        Contest(
-            "daft",
-            "asking",
-            "daft",
-            "Daft",
-            (
-                Work(
-                    "daft",
-                    "text of pictures of 384 px, against the same job in Daft (download, prompt); both ask "
-                    "one local vLLM server, warm and without its caches",
-                    "image",
-                    1.1,
-                    800,
-                    inputs.pictures,
-                ),
-            ),
-            shared="server",
-            needs="installed",
         ),
     )
 }
