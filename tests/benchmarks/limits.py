@@ -14,6 +14,6 @@ LIMITS = {
     "Ray, its workers and vLLM's imports 25 s once",
     "cpu-segment": "vLLM's front end, which makes the spectrogram, is in the engine's host, and decoding and "
     "resampling half a minute is most of expand's 44 ms",
-    "daft": "both are held up by the one server, whose engine's thread runs 95 to 100% of the time in ours and "
-    "97 to 100% in Daft's",
+    "daft": "both are held up by the one server, whose engine's thread runs 95 to 98% of the time in ours "
+    "and 97 to 100% in Daft's",
 }
