@@ -107,18 +107,20 @@ def _own(quiet: dict[str, Any]) -> Iterator[None]:
     # "local": another Ray of this machine, or the stale address of one, is not ours to join.
     cpus = max(LOGICAL_CPUS, os.cpu_count() or 1)
     roots: list[psutil.Process] = []
+    patience = 0.0
     try:
         try:
             with _sigterm_kept():
                 ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
+            patience = END_SECONDS
         finally:
-            # Of a start that is cut short by a signal, too: Ray forgets what it had begun.
+            # Of a start that is cut short by a signal, too: Ray forgets what it had begun, and ends none of it.
             roots = [child for child in myself.children() if child not in others]
         yield
     finally:
         family = [member for root in roots for member in _tree(root)]
         ray.shutdown()
-        _, left = psutil.wait_procs(family, timeout=END_SECONDS)
+        _, left = psutil.wait_procs(family, timeout=patience)
         for process in left:
             process.kill()
         psutil.wait_procs(left, timeout=END_SECONDS)

@@ -44,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args(arguments)
+    # A shell without job control has what it puts into the background ignore SIGINT, and its children too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     console = Console()
     console.print(f"soak: seed {options.seed}")
     lake = make_lake(options.documents, options.seed)
