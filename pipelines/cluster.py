@@ -114,7 +114,7 @@ def _own(quiet: dict[str, Any]) -> Iterator[None]:
                 ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
             patience = END_SECONDS
         finally:
-            # Of a start that is cut short by a signal, too: Ray forgets what it had begun, and ends none of it.
+            # Of a start that is cut short by a signal, too: Ray forgets what it had begun, and never ends it.
             roots = [child for child in myself.children() if child not in others]
         yield
     finally:
