@@ -1,6 +1,8 @@
 """Pages as the model sees them, with the text they carry; what cannot be shown says why."""
 
 import io
+import re
+import zlib
 
 import pymupdf
 import pytest
@@ -208,3 +210,48 @@ def test_text_is_what_parquet_takes(tmp_path):
     _, [part] = expanded(pdf(tmp_path / "a.pdf", [(A4, "caf\u00e9 \u20ac", 0)]))
     assert part.text.encode("utf-8").decode() == part.text
     assert "\0" not in part.text
+
+
+GREY_NOISE = Image.effect_noise((600, 800), 60)
+CODES = {
+    "jpeg": ("/DCTDecode", lambda picture: buffered(picture, "JPEG"), 8),
+    "deflated": ("/FlateDecode", lambda picture: zlib.compress(picture.tobytes()), 8),
+    "deflated bits": ("/FlateDecode", lambda picture: zlib.compress(picture.convert("1").tobytes()), 1),
+}
+
+
+def buffered(picture, form):
+    body = io.BytesIO()
+    picture.save(body, form)
+    return body.getvalue()
+
+
+def scan(path, code, share):
+    """A page that is a picture, of whose stream so much is there."""
+    name, encode, bits = CODES[code]
+    document = pymupdf.open()
+    page = document.new_page(width=600, height=800)
+    page.insert_image(page.rect, stream=buffered(GREY_NOISE, "JPEG"))
+    [(xref, *_)] = page.get_images()
+    stream = encode(GREY_NOISE)
+    document.update_stream(xref, stream[: int(len(stream) * share)], compress=False)
+    for key, value in {"Filter": name, "ColorSpace": "/DeviceGray", "BitsPerComponent": str(bits)}.items():
+        document.xref_set_key(xref, key, value)
+    document.save(path)
+    return path
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_scan_that_was_cut_off_is_not_shown_without_the_rest(tmp_path, code):
+    for share in (0.2, 0.6, 0.9):
+        _, [part] = expanded(scan(tmp_path / "a.pdf", code, share))
+        assert isinstance(part.error, CorruptDocument) and part.content == b"", share
+        assert "of which some" in part.error.message
+        assert abs(float(re.search(r"(\d+)%", part.error.message)[1]) / 100 - (1 - share)) < 0.1
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_scan_that_lacks_but_its_end_is_shown(tmp_path, code):
+    for share in (0.99, 1.0):
+        _, [part] = expanded(scan(tmp_path / "a.pdf", code, share))
+        assert part.error is None and part.content
