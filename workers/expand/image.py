@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from schemas.errors import CorruptDocument, GemstreamError, LimitExceeded, UnsupportedMedia
 from schemas.rows import PartKind
+from workers.cut_off import load
 from workers.expand import ExpandOptions, Opened, Part
-from workers.png_rows import refuse_missing_rows
 from workers.tiles import WORTHWHILE, in_tiles, looks_dense, tiles_of
 
 if TYPE_CHECKING:
@@ -255,9 +255,7 @@ def _shown(image: Image, index: int, options: ExpandOptions, limits: Limits) -> 
     # Pillow turns TIFFs and libheif HEICs while they load, and then say that there is nothing to turn;
     # a PNG tells its orientation only when it is loaded.
     before = 1 if image.format == "PNG" else image.info.get("original_orientation") or _orientation(image)
-    image.load()
-    if image.format == "PNG":
-        refuse_missing_rows(image)
+    load(image)
     orientation = _orientation(image) if image.format == "PNG" else before
     turned_already = image.format in ("TIFF", "HEIF")
     if image.format not in ("JPEG", "MPO"):
