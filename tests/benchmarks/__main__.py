@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -105,6 +106,7 @@ def main(
         if missing is not None:
             typer.echo(f"{name}: not measured. {missing}", err=True)
             continue
+        began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="gemstream-bench-") as folder:
             try:
                 for result in pair.results(module, Path(folder), repetitions, scale):
@@ -114,6 +116,8 @@ def main(
             except RuntimeError as error:  # of this pair; the others are measured all the same
                 failed = True
                 typer.echo(f"{name}: not measured. {error}", err=True)
+        # What is to be cut where the whole table takes longer than half an hour.
+        typer.echo(f"{name}: took {time.monotonic() - began:.0f} s", err=True)
     if save is not None:
         save.write_text(
             json.dumps({"machine": machine(), "rows": [result.row() for result in results]}, indent=1)
