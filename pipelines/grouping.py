@@ -1,4 +1,4 @@
-"""The command that groups what is nearly the same."""
+"""The command that groups what is the same, or nearly."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ def duplicates(
     setting: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Group the documents of an output that are nearly the same, and write the groups to its near/.
+    """Group the documents of an output that are the same, or nearly, and write the groups to its near/.
 
-    Pictures are compared by hashes that runs with duplicates.images left in the records.
+    Without --images and --text those with the same bytes. Pictures are compared by hashes that runs with
+    duplicates.images left in the records.
     """
     import json
 
@@ -42,8 +43,6 @@ def duplicates(
     from schemas.errors import JobError
     from workers.storage.factory import join, normalise
 
-    if images is None and text is None:
-        raise JobError("nothing to group by: --images 6, --text 0.8, or both", key="duplicates")
     try:
         options = DuplicateOptions(images=images, text=text)
     except ValidationError as error:
@@ -59,7 +58,8 @@ def duplicates(
     for row in found.to_pylist():
         if row["group_id"] != last:
             last = row["group_id"]
-            typer.echo(f"{row['kind']}, {row['members']} nearly the same:")
+            nearly = "" if row["kind"] == "content" else "nearly "
+            typer.echo(f"{row['kind']}, {row['members']} {nearly}the same:")
         part = "" if row["part_index"] is None else f" (part {row['part_index'] + 1})"
         typer.echo(line(f"  {row['uri']}{part}"))
     typer.echo(f"{groups_in(found)} groups, in {join(normalise(output), FILE)}")

@@ -1,4 +1,4 @@
-"""Documents and pages that are nearly the same, over a whole output: grouped, never merged.
+"""Documents and pages that are the same or nearly so, over a whole output: grouped, never merged.
 
 `near/` is one file, made anew each time, of what the output holds then. Answers stay where they are.
 """
@@ -33,9 +33,9 @@ NEAR = pa.schema(
         pa.field("part_index", pa.int32()),
     ]
 )
-"""A member of a group of two at least. `kind` is "image" of pages and pictures, each by its `part_index`, and
-"text" of whole documents, whose `part_index` is null. `group_id` is of the first member, by document and
-part: it stays as long as that one does."""
+"""A member of a group of two at least. `kind` is "image" of pages and pictures, each by its `part_index`; of
+whole documents, whose `part_index` is null, it is "content" where their bytes are the same, and "text".
+`group_id` is of the first member, by document and part: it stays as long as that one does."""
 FILE = "near/part-groups.parquet"
 SIGNATURE = pa.list_(pa.uint32(), PERMUTATIONS)
 
@@ -69,9 +69,11 @@ def group_near(output: str, storage: StorageOptions, options: DuplicateOptions) 
 def find_near(output: str, storage: StorageOptions, options: DuplicateOptions) -> pa.Table:
     """NEAR of what an output holds, by kind, group, uri and part.
 
-    In memory are 700 bytes for each text and its name, or 250 for each picture.
+    In memory are 250 bytes for each document and each picture, or 700 for each text and its name.
     """
-    tables = [NEAR.empty_table()]
+    rows = settled_down()(_digests, output, storage)
+    same = rows["document_digest"].combine_chunks().dictionary_encode().indices
+    tables = [_members("content", rows, same)]
     if options.images is not None:
         rows = settled_down()(_pictures, output, storage)
         tables.append(_members("image", rows, near_pictures(rows["picture_hash"].to_numpy(), options.images)))
@@ -92,6 +94,14 @@ def write_near(output: str, storage: StorageOptions, found: pa.Table) -> None:
 def groups_in(found: pa.Table) -> int:
     """How many groups a table of NEAR has."""
     return int(pc.count_distinct(found["group_id"]).as_py())
+
+
+def _digests(output: str, storage: StorageOptions) -> pa.Table:
+    """IDENTITY and `document_digest` of each document that was fetched."""
+    empty = pa.schema([*IDENTITY, pa.field("document_digest", pa.string())]).empty_table()
+    parts = read_parts(output, storage, "documents", empty.column_names)
+    rows = pa.concat_tables([empty, *(part.rows.cast(empty.schema) for part in parts)])
+    return rows.filter(pc.is_valid(rows["document_digest"]))
 
 
 def _texts(output: str, storage: StorageOptions) -> pa.Table:

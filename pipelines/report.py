@@ -106,7 +106,9 @@ class RunReport(BaseModel):
     seconds: float
     counts: Counts
     duplicates: int = Field(0, description="Of those, documents that have the answers of another one.")
-    near: int = Field(0, description="Groups of documents and pages that are nearly the same, in `near/`.")
+    near: int = Field(
+        0, description="Groups of documents and pages that are the same, or nearly, in `near/`."
+    )
     media: dict[str, int] = Field(default_factory=dict)
     tasks: dict[str, TaskCounts] = Field(default_factory=dict)
     text_layer: dict[str, TextLayerCounts] = Field(default_factory=dict)
@@ -186,7 +188,7 @@ class RunReport(BaseModel):
         if self.duplicates:
             tables.append(f"{self.duplicates} of them with the content of another, asked once for both")
         if self.near:
-            tables.append(f"{self.near} groups of what is nearly the same: {self.output}/near")
+            tables.append(f"{self.near} groups of what is the same, or nearly: {self.output}/near")
         if self.tasks:
             names = ("task", "answers", "invalid", "tokens in", "cached", "tokens out", "s each")
             tasks = Table(*names, title="answers")

@@ -217,5 +217,22 @@ def test_what_is_nearly_the_same_is_grouped(run_job: RunJob, place: Place) -> No
     told = CliRunner().invoke(app, ["duplicates", job.output, "--images", "0", "--text", "1"])
     assert told.exit_code == 0, told.output
     assert all(members >= 2 for _, members, _ in found())
-    refused = CliRunner().invoke(app, ["duplicates", job.output])
-    assert "nothing to group by" in str(refused.exception)
+
+
+def test_what_is_the_same_is_grouped(run_job: RunJob, place: Place) -> None:
+    from typer.testing import CliRunner
+
+    from pipelines.cli import app
+
+    broken = picture(20)[:40]
+    place.put(a_png=picture(10), b_png=picture(10), c_png=picture(11), e_png=broken, f_png=broken)
+    job = place.job()
+    run_job(job)
+    told = CliRunner().invoke(app, ["duplicates", job.output])
+    assert told.exit_code == 0, told.output
+    assert told.output.count("content, 2 the same:") == 2 and "2 groups, in" in told.output
+    groups: dict[str, set[str]] = {}
+    for row in read(job, "near", "kind", "group_id", "uri"):
+        assert row["kind"] == "content"
+        groups.setdefault(row["group_id"], set()).add(row["uri"].rpartition("/")[2])
+    assert sorted(map(sorted, groups.values())) == [["a.png", "b.png"], ["e.png", "f.png"]]
