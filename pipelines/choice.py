@@ -11,6 +11,7 @@ from pipelines.cluster import cluster
 from pipelines.plan import pools_of
 from schemas.errors import EngineUnavailable, JobError
 from schemas.models import AUTO, choose
+from workers.memory import total
 from workers.registry import ENGINES, resolve
 
 if TYPE_CHECKING:
@@ -141,6 +142,4 @@ def _measured() -> Memory:
 
 
 def _host() -> Memory:
-    import psutil
-
-    return Memory(psutil.virtual_memory().total / 1e9)
+    return Memory(total() / 1e9)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.doctor import failed, ok, size, warning
+from workers import memory
 
 if TYPE_CHECKING:
     from pipelines.doctor import Finding, Findings, Patient
@@ -65,7 +66,8 @@ def shared_memory(patient: Patient, store: float | None = None) -> Findings:
         yield ok("object store", "Ray keeps it on disk on this system")
         return
     free = shutil.disk_usage(SHM).free if SHM.is_dir() else 0
-    store = min(_memory() * STORE_SHARE, STORE_MOST, max(STORE_SURE, 0.95 * free)) if store is None else store
+    if store is None:
+        store = min(memory.free() * STORE_SHARE, STORE_MOST, max(STORE_SURE, 0.95 * free))
     told = f"{size(free)} free in {SHM}, and Ray's object store takes up to {size(store)}"
     if free < store:
         todo = (
@@ -146,15 +148,3 @@ def _local(output: str | None) -> Path | None:
         return None
     path = Path(normalise(output).removeprefix("file://"))
     return next((folder for folder in (path, *path.parents) if os.path.isdir(folder)), None)
-
-
-def _memory() -> float:
-    """Bytes that are free here: of the machine, or of what a container may have."""
-    import psutil
-
-    free = float(psutil.virtual_memory().available)
-    for place in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        limit = Path(place)
-        if limit.is_file() and (told := limit.read_text().strip()).isdigit():
-            return min(free, float(told))
-    return free

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -16,6 +15,7 @@ from pipelines.plan import make_plan
 from schemas.errors import JobError
 from schemas.job import JobSpec, make_job
 from schemas.models import CARDS
+from workers.memory import total
 
 L4 = Memory(23.6, "NVIDIA L4")
 
@@ -73,14 +73,14 @@ def test_precision_without_auto_is_refused() -> None:
 
 
 def test_ray_without_gpus_tells_the_hosts_memory(ray_cluster: None) -> None:
-    assert memory_of_cluster(0.0) == Memory(psutil.virtual_memory().total / 1e9)
+    assert memory_of_cluster(0.0) == Memory(total() / 1e9)
 
 
 def test_a_plan_says_what_auto_picks_and_why(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     flags = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-t", "ocr", "--vision-model", "auto"]
     done = CliRunner().invoke(app, ["plan", *flags, "--json", "--set", "engine.gpus=0"])
-    if psutil.virtual_memory().total < 10.4e9:
+    if total() < 10.4e9:
         assert isinstance(done.exception, JobError) and "10.4 GB" in done.exception.message
         return
     seen = json.loads(done.stdout)

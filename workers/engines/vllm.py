@@ -13,6 +13,7 @@ from schemas.errors import EngineUnavailable, RequestRefused
 from schemas.rows import PartKind
 from workers import shieldgemma
 from workers.adapters import local_adapters, lora_arguments
+from workers.cpu_engine import cache_bytes, dtype_of
 from workers.engines import EngineConfig, Media, Request, Response
 from workers.likelihoods import LIKELIEST, first_token, likelihoods
 from workers.stat_loggers import Steps, exported
@@ -70,10 +71,8 @@ class VllmEngine:
         if gpus:
             return shared
         # 'auto' would reserve a core for the front end; on a two-core laptop that is half the machine.
-        # 1 GiB of KV cache holds 16 sequences of the small checkpoints many times over.
         return {
             **shared,
-            "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": "1",
         }
@@ -111,9 +110,10 @@ class VllmEngine:
         config = self._config
         sees = PartKind.IMAGE in config.model.parts
         limit = {"image": 1} if sees else {"image": 0, "audio": 1}
+        dtype = dtype_of(config)
         arguments: dict[str, Any] = {
             "model": config.model.source,
-            "dtype": "bfloat16",  # vLLM refuses float16 for Gemma 3: it is numerically unstable
+            "dtype": dtype,
             "max_model_len": config.max_model_len,
             "max_num_seqs": config.max_num_seqs,
             # Under the async engine the default is 2,048 tokens a step, 8 images: a GPU's towers starve.
@@ -130,8 +130,10 @@ class VllmEngine:
             # The audio tower is never profiled (images have more tokens), so it needs headroom.
             "gpu_memory_utilization": (0.92 if sees else 0.85) * min(1.0, config.gpus or 1.0),
         }
-        if not config.gpus and not SEVERAL_PROCESSES & config.options.keys():
-            arguments["distributed_executor_backend"] = ONE_PROCESS
+        if not config.gpus:
+            arguments["kv_cache_memory_bytes"] = cache_bytes(config, dtype)
+            if not SEVERAL_PROCESSES & config.options.keys():
+                arguments["distributed_executor_backend"] = ONE_PROCESS
         if not config.model.is_folder:
             arguments["revision"] = config.model.revision
         if config.model.family == "gemma4":
