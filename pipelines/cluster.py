@@ -11,18 +11,24 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import ClusterLost, GemstreamError, JobError
+from tenacity import Retrying, retry_if_exception_message, stop_after_attempt
+
+from schemas.errors import ClusterLost, EngineUnavailable, GemstreamError, JobError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import psutil
+    from tenacity import RetryCallState
 
 LOGICAL_CPUS = 8
 """On a laptop actors hold a logical CPU each while they wait, so there must be more of those than
 cores, or the last stage never starts."""
 END_SECONDS = 10.0
 """vLLM's processes end themselves within 5 s of their actor; what is still there then is killed."""
+STARTS, SLOW = 3, "The current node timed out during startup"
+"""Ray gives its node 30 s to come up, too little on a machine where much else starts, and says so in these
+words of a bare Exception. What it had begun is ended, and it begins anew."""
 
 log = logging.getLogger("gemstream")
 
@@ -110,8 +116,14 @@ def _own(quiet: dict[str, Any]) -> Iterator[None]:
     patience = 0.0
     try:
         try:
-            with _sigterm_kept():
-                ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
+            for attempt in Retrying(
+                retry=retry_if_exception_message(match=SLOW),
+                stop=stop_after_attempt(STARTS),
+                before_sleep=lambda _: _killed(set(myself.children()) - others),
+                retry_error_callback=_too_busy,
+            ):
+                with attempt, _sigterm_kept():
+                    ray.init("local", num_cpus=cpus, include_dashboard=False, **quiet)
             patience = END_SECONDS
         finally:
             # Of a start that is cut short by a signal, too: Ray forgets what it had begun, and never ends it.
@@ -120,10 +132,25 @@ def _own(quiet: dict[str, Any]) -> Iterator[None]:
     finally:
         family = [member for root in roots for member in _tree(root)]
         ray.shutdown()
-        _, left = psutil.wait_procs(family, timeout=patience)
-        for process in left:
-            process.kill()
-        psutil.wait_procs(left, timeout=END_SECONDS)
+        _killed(family, patience)
+
+
+def _killed(processes: Iterable[psutil.Process], patience: float = 0.0) -> None:
+    """They end, or are ended."""
+    import psutil
+
+    _, left = psutil.wait_procs(processes, timeout=patience)
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left, timeout=END_SECONDS)
+
+
+def _too_busy(state: RetryCallState) -> None:
+    assert state.outcome is not None
+    raise EngineUnavailable(
+        f"Ray did not come up on this machine in {STARTS} tries: it is too busy, or short of memory; run the "
+        "same command again when less runs on it"
+    ) from state.outcome.exception()
 
 
 @contextmanager

@@ -1,0 +1,48 @@
+"""A machine on which Ray is slow to come up gets its run all the same, or a word of what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SLOWLY = """
+import subprocess, sys
+import psutil, ray
+from pipelines.cluster import SLOW, cluster
+
+init, left, slow = ray.init, [], int(sys.argv[1])
+
+def slowly(*args, **kwargs):
+    # As Ray's node does: what it has started is still there when it gives up.
+    if len(left) < slow:
+        left.append(subprocess.Popen(["sleep", "600"]))
+        raise Exception(f"{SLOW}. This could happen because")
+    return init(*args, **kwargs)
+
+ray.init = slowly
+try:
+    with cluster():
+        print("answered", ray.get(ray.remote(num_cpus=0)(lambda: 7).remote()))
+except Exception as error:
+    print(type(error).__name__, error)
+print("left", sum(child.poll() is None for child in left), "of", len(left))
+print("children", len(psutil.Process().children()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("slow", "said"),
+    [
+        (2, ["answered 7", "left 0 of 2", "children 0"]),
+        (3, ["EngineUnavailable Ray did not come up", "left 0 of 3", "children 0"]),
+    ],
+)
+def test_a_slow_start_is_tried_again(slow: int, said: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SLOWLY, str(slow)], capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for line, words in zip(done.stdout.splitlines(), said, strict=True):
+        assert line.startswith(words), done.stdout
