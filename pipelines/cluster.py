@@ -119,7 +119,7 @@ def _own(quiet: dict[str, Any]) -> Iterator[None]:
             for attempt in Retrying(
                 retry=retry_if_exception_message(match=SLOW),
                 stop=stop_after_attempt(STARTS),
-                before_sleep=lambda _: _killed(set(myself.children()) - others),
+                before_sleep=lambda _: _killed(_family(set(myself.children()) - others)),
                 retry_error_callback=_too_busy,
             ):
                 with attempt, _sigterm_kept():
@@ -130,7 +130,7 @@ def _own(quiet: dict[str, Any]) -> Iterator[None]:
             roots = [child for child in myself.children() if child not in others]
         yield
     finally:
-        family = [member for root in roots for member in _tree(root)]
+        family = _family(roots)
         ray.shutdown()
         _killed(family, patience)
 
@@ -221,6 +221,10 @@ def here() -> dict[str, Any]:
 
     node = ray.get_runtime_context().get_node_id()
     return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
+
+
+def _family(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
+    return [member for root in roots for member in _tree(root)]
 
 
 def _tree(root: psutil.Process) -> list[psutil.Process]:
