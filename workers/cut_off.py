@@ -1,10 +1,12 @@
-"""Pictures that were cut off: half a picture is not a picture, and one that lacks but its end marker is."""
+"""Pictures that were cut off, scans too: half of one is not shown; one that lacks but its end marker is."""
 
 from __future__ import annotations
 
+import math
+import re
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from schemas.errors import CorruptDocument
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+CUT_SHARE = 0.05
+"""Of a scan, from which on it is not shown without the rest. Less of one grey a whole picture may have."""
 FILLED = {127, 128}
 """What libjpeg makes of blocks that are missing, in any colour space."""
 SIGNATURE_BYTES = 8
@@ -42,6 +46,23 @@ def load(image: Image) -> None:
             raise
     if image.format == "PNG" and not any(_end_of(image, image.width).tobytes()):
         _refuse_missing_rows(image)
+
+
+def share_cut_off(page: Any, picture: Any, complaints: list[str]) -> float:
+    """Share of a scan that is not there. MuPDF draws grey what a JPEG lacks, and as zeros what others lack,
+    which are black or white. Neither an end marker nor a few bytes too few are worth a word."""
+    lost = 0.0
+    if "premature end of file in jpeg" in complaints:
+        lost = picture.samples.count(0x80) / len(picture.samples)
+    if "padding truncated image" in complaints:
+        for info in page.get_image_info(xrefs=True):
+            # JPEGs are not padded, and what is their stream is another matter.
+            if not info["xref"] or re.search("DCT|JPX", page.parent.xref_get_key(info["xref"], "Filter")[1]):
+                continue
+            row = math.ceil(info["width"] * max(1, info["bpc"]) * max(1, info["colorspace"]) / 8)
+            there = len(page.parent.xref_stream(info["xref"]) or b"")
+            lost = max(lost, 1 - there / (row * info["height"]))
+    return lost
 
 
 def _load_as_if_ended(image: Image) -> None:

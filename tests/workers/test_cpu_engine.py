@@ -55,6 +55,9 @@ def test_where_there_is_bfloat16_it_is_that(machine: None, monkeypatch: pytest.M
 def test_a_job_has_the_last_word(machine: None) -> None:
     config = EngineConfig(find_model(str(GEMMA3)), 16, 2_048, options={"dtype": "bfloat16"})
     assert VllmEngine(config).arguments()["dtype"] == "bfloat16"
+    large = EngineConfig(find_model(B4), 16, 8_192)
+    said = VllmEngine(replace(large, options={"dtype": "bfloat16"})).arguments()
+    assert 2 * said["kv_cache_memory_bytes"] == VllmEngine(large).arguments()["kv_cache_memory_bytes"]
 
 
 def test_the_cache_holds_a_prompt_of_full_length() -> None:

@@ -255,3 +255,15 @@ def test_a_scan_that_lacks_but_its_end_is_shown(tmp_path, code):
     for share in (0.99, 1.0):
         _, [part] = expanded(scan(tmp_path / "a.pdf", code, share))
         assert part.error is None and part.content
+
+
+def test_a_whole_jpeg_beside_one_that_was_padded_is_shown(tmp_path):
+    document = pymupdf.open(scan(tmp_path / "a.pdf", "deflated", 1.0))
+    page = document[0]
+    [(xref, *_)] = page.get_images()
+    document.update_stream(xref, zlib.compress(GREY_NOISE.tobytes()[:-1]), compress=False)
+    document.xref_set_key(xref, "Filter", "/FlateDecode")
+    page.insert_image((100, 100, 300, 300), stream=buffered(GREY_NOISE, "JPEG"))
+    document.save(tmp_path / "b.pdf")
+    _, [part] = expanded(tmp_path / "b.pdf")
+    assert part.error is None and part.content

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from schemas.errors import CorruptDocument, EncryptedDocument, GemstreamError, LimitExceeded, NoText
 from schemas.rows import Pages, PartKind, Upright
+from workers.cut_off import CUT_SHARE, share_cut_off
 from workers.expand import ExpandOptions, Opened, Part
 from workers.guard import REFUSED_MEMORY
 from workers.page_tree import hold_all, pages_in_tree
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 LONGEST_PAGE = 1e7
 """Points; 3.5 km. Real plans end at 14,400 (PDF's own limit), fuzzed ones at 2^31."""
-CUT_SHARE = 0.05
-"""Of a scan, from which on it is not shown without the rest. Less of one grey a whole picture may have."""
 
 
 class PdfExpander:
@@ -306,22 +305,8 @@ def _refuse_lost_content(page: Any, picture: Any, text: str) -> None:
         return
     if picture.samples.count(0xFF) == len(picture.samples):
         raise CorruptDocument(f"page {page.number + 1} comes out blank: {complaints[-1]}")
-    if (lost := _cut_off(page, picture, complaints)) >= CUT_SHARE:
+    if (lost := share_cut_off(page, picture, complaints)) >= CUT_SHARE:
         raise CorruptDocument(f"page {page.number + 1} is a scan of which some {lost:.0%} is cut off")
-
-
-def _cut_off(page: Any, picture: Any, complaints: list[str]) -> float:
-    """Share of a scan that is not there. MuPDF draws grey what a JPEG lacks, and as zeros what others lack,
-    which are black or white. Neither an end marker nor a few bytes too few are worth a word."""
-    lost = 0.0
-    if "premature end of file in jpeg" in complaints:
-        lost = picture.samples.count(0x80) / len(picture.samples)
-    if "padding truncated image" in complaints:
-        for info in page.get_image_info(xrefs=True):
-            row = math.ceil(info["width"] * info["bpc"] * max(1, info["colorspace"]) / 8)
-            there = len(page.parent.xref_stream(info["xref"]) or b"") if info["xref"] else math.inf
-            lost = max(lost, 1 - there / (row * info["height"]))
-    return lost
 
 
 def _jpeg(picture: Any, turn: int, options: ExpandOptions) -> bytes:
