@@ -146,11 +146,7 @@ def copy_rows(plan: Plan, task: str | None, info: ObjectInfo, told: Told) -> Non
         schema = records_schema(plan.data_types.get(task), plan.attributes)
     rows = read_part(open_storage(info.uri, plan.job.storage), info, schema.names).rows
     rows = rows.filter(pc.is_in(names_of(rows), told.originals))
-    if task is None:
-        # What an earlier run wrote down is no longer so: this one has met the original again.
-        rows = rows.filter(pc.equal(rows["run_id"], plan.run_id))
-    else:
-        rows = _asked(plan, task, rows)
+    rows = _of_this_run(plan, rows) if task is None else _asked(plan, task, rows)
     sink = _sink(plan)
     for copies in attached(rows.cast(schema), told.duplicates, plan.run_id, plan.job.sink.rows):
         if task is not None:
@@ -233,7 +229,7 @@ def find_originals(plan: Plan, duplicates: pa.Table) -> Told:
                 owed[row["digest"], row["name"]] = _owed(plan, row["part_kind_min"], row["parts_total_max"])
         held[task] = pa.concat_arrays(theirs)
     for part in read_parts(plan.output, plan.job.storage, "errors", [*columns, "run_id"]):
-        rows = part.rows.filter(pc.equal(part.rows["run_id"], plan.run_id))
+        rows = _of_this_run(plan, part.rows)
         rows = rows.filter(pc.is_in(rows["document_digest"], digests))
         rows = rows.filter(pc.invert(pc.is_in(names_of(rows), own)))
         met.update((row["digest"], row["name"]) for row in _counted(rows))
@@ -274,15 +270,20 @@ def _answers(rows: pa.Table) -> pa.ChunkedArray:
 
 
 def _files(plan: Plan, originals: pa.Array) -> Iterator[tuple[str | None, list[ObjectInfo]]]:
-    """Part files with rows about originals, by task; under None, those with errors."""
-    columns = ["document_id", "version"]
-    folders: dict[str | None, str] = {task: f"records/task={task}" for task in plan.fingerprints}
-    for task, folder in {**folders, None: "errors"}.items():
-        yield (
-            task,
-            [
-                part.info
-                for part in read_parts(plan.output, plan.job.storage, folder, columns)
-                if pc.any(pc.is_in(names_of(part.rows), originals)).as_py()
-            ],
-        )
+    """Part files with rows about originals that this run copies, by task; under None, those with errors."""
+    columns = ["document_id", "version", "run_id"]
+    for task in plan.fingerprints:
+        # An old answer's file may have other columns: the task was of another kind when it was made.
+        parts = read_parts(plan.output, plan.job.storage, f"records/task={task}", [*columns, "fingerprint"])
+        yield task, [part.info for part in parts if _names_any(_asked(plan, task, part.rows), originals)]
+    errors = read_parts(plan.output, plan.job.storage, "errors", columns)
+    yield None, [part.info for part in errors if _names_any(_of_this_run(plan, part.rows), originals)]
+
+
+def _names_any(rows: pa.Table, names: pa.Array) -> bool:
+    return bool(pc.any(pc.is_in(names_of(rows), names)).as_py())
+
+
+def _of_this_run(plan: Plan, errors: pa.Table) -> pa.Table:
+    """What an earlier run wrote down is no longer so: this one has met the original again."""
+    return errors.filter(pc.equal(errors["run_id"], plan.run_id))

@@ -213,6 +213,9 @@ def _branch(
             "meter": replace(meter, lane=lane.pool),
             "journal": journal,
             "originals": OriginalsHandle(feed) if plan.attaches else None,
+            "elsewhere": [
+                kind for kind, asked in plan.tasks_by_kind.items() if asked and kind not in lane.tasks_by_kind
+            ],
         },
     )
     return _infer(parts, plan, lane, lane.asks, meter, journal, sizing)

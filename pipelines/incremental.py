@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 NAME = "source.json"
 LATER = ("version", "incremental", "into")
 """Settings of a table that change nothing about which rows are documents."""
+ENDED = {NAME, "counts.json", "report.json"}
+"""What a run leaves that has come to its end."""
 
 
 def resume(plan: Plan, source: Source) -> dict[str, Any] | None:
@@ -98,17 +100,23 @@ def _is_narrowed(plan: Plan) -> bool:
 
 def _last(plan: Plan, rows: TableSource, mine: dict[str, Any]) -> str | None:
     """The version that the last such run has read to its end; None if it is not one of this table, but of
-    one that was there before it."""
+    one that was there before it, or if any run has asked something else since: what that one answered it has
+    taken from the errors, so that the ledger no longer knows of it as owed."""
     storage, runs = open_storage(plan.output, plan.job.storage), join(plan.output, "_runs", "")
     found: dict[str, set[str]] = {}
     with suppress(ObjectMissing):  # nothing was ever written there
         for info in storage.list(runs):
             run, _, name = info.uri.removeprefix(runs).partition("/")
-            if name in (NAME, "counts.json", "report.json"):
+            if name in {*ENDED, "job.yaml"}:
                 found.setdefault(run, set()).add(name)
-    for run in sorted((run for run, names in found.items() if len(names) == 3), reverse=True):  # noqa: PLR2004
-        pinned = json.loads(storage.read(join(runs, run, NAME)))
-        if any(pinned.get(name) != value for name, value in mine.items() if name != "version"):
+    for run, names in sorted(found.items(), reverse=True):
+        # Of another kind of source there is none.
+        pinned = json.loads(storage.read(join(runs, run, NAME))) if NAME in names else {}
+        if pinned.get("asked") != mine["asked"]:
+            return None
+        if not names >= ENDED or any(
+            pinned.get(name) != value for name, value in mine.items() if name != "version"
+        ):
             continue
         report = json.loads(storage.read(join(runs, run, "report.json")))
         if report.get("stopped") is None and not report.get("unsettled"):

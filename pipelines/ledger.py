@@ -65,12 +65,17 @@ class Ledger:
             for known in (self.complete, self.begun, self.stale, self.faulty)
         ]
         since = reduce(pc.or_, (_among(names, known) for known in (self.begun, self.stale, self.faulty)))
+        failed = (_among(names, self.failed), Reason.FAILED)
+        only = self.selection.only
+        # Asked otherwise and in vain, a document is both; a run for what failed alone takes it as that.
+        first = [failed] if Reason.FAILED in only and Reason.CHANGED not in only else []
         cases = [
             (_among(names, self.complete), Reason.FORCED if self.selection.force else Reason.DONE),
             (pc.and_not(_among(names, self.filtered), since), Reason.FILTERED),
             (pc.invert(reduce(pc.or_, there)), Reason.NEW),
+            *first,
             (pc.is_valid(stale), pc.take(self.stale_why, stale)),
-            (_among(names, self.failed), Reason.FAILED),
+            failed,
             (_among(names, self.broader), Reason.TASK),
             (_among(names, self.begun), Reason.UNFINISHED),
         ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import CorruptDocument, GemstreamError, ParserCrashed, ParserTimeout
+from schemas.errors import CorruptDocument, GemstreamError, ParserCrashed, ParserTimeout, StorageUnavailable
 from schemas.ids import digest
 from schemas.rows import Status, error_value
 from workers.clock import Clock
@@ -33,7 +33,7 @@ from workers.part_rows import (
 from workers.registry import EXPANDERS, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -51,6 +51,8 @@ TWO_WORKERS = (
     "two workers died while they had this document in hand, the second with it alone; it is quarantined, "
     "and the others go on"
 )
+
+UNREAD = "its first bytes could not be read when it was listed, so no model was chosen for it; run again"
 
 
 def expand(
@@ -105,6 +107,8 @@ class Expand:
         meter: where counts go while the run is under way; one count per document.
         journal: what is in hand, for the worker that comes after this one.
         originals: which of several documents with the same content is asked about; all are if not given.
+        elsewhere: part kinds that other lanes ask about. A document of such a kind is here because it could
+            not be read when lanes were chosen: it has failed, and the next run asks about it.
     """
 
     def __init__(
@@ -116,6 +120,7 @@ class Expand:
         meter: Meter | None = None,
         journal: Journal | None = None,
         originals: Originals | None = None,
+        elsewhere: Collection[str] = (),
     ) -> None:
         self._storage = storage
         self._options = options
@@ -124,6 +129,7 @@ class Expand:
         self._meter = meter
         self._journal = journal
         self._originals = originals
+        self._elsewhere = frozenset(elsewhere)
         self._guard: Guard | None = None
         self._fetcher: Fetcher | None = None
         self._clock = Clock()
@@ -193,6 +199,10 @@ class Expand:
             return ()
         return self._tasks.get(_member(sniffed.expander).part_kind.value, ())
 
+    def _is_elsewhere(self, sniffed: Sniffed) -> bool:
+        kind = sniffed.expander and _member(sniffed.expander).part_kind.value
+        return kind in self._elsewhere
+
     def _named(self, fetched: Fetched) -> Iterator[Row]:
         """The rows of a document that was in hand when a worker died, named in the journal meanwhile."""
         assert self._journal is not None
@@ -210,7 +220,10 @@ class Expand:
             yield base | settled(Status.ERROR, error_value(fetched.fault, self._limits))
             return
         if fetched.sniffed is None or fetched.sniffed.expander is None or fetched.folder is None:
-            yield base | settled(Status.FILTERED, reason_of(fetched))
+            if fetched.sniffed is not None and self._is_elsewhere(fetched.sniffed):
+                yield base | settled(Status.ERROR, error_value(StorageUnavailable(UNREAD), self._limits))
+            else:
+                yield base | settled(Status.FILTERED, reason_of(fetched))
             return
         if fetched.duplicate:
             yield base | {"status": Status.DUPLICATE, "expected": 1, "settled": 1}

@@ -143,6 +143,22 @@ def test_what_an_earlier_run_wrote_down_of_the_original_is_not_said_of_a_copy(pl
     assert copied(plan, B)["", "bb"] == [(1, "new"), (1, "new")]
 
 
+def test_a_task_that_had_another_kind_of_answer_before_is_copied_as_it_is_now(
+    tmp_path: Path, fault_job: Callable[..., JobSpec]
+) -> None:
+    """The old answer's file has no column for what the new one says."""
+    (tmp_path / "in").mkdir()
+    labels = ["invoice", "letter"]
+    tasks = [
+        {"task": "ask", "name": "kind", "prompt": "What is it?"},
+        {"task": "classify", "name": "kind", "labels": labels},
+    ]
+    old, new = (make_plan(fault_job(input=str(tmp_path / "in"), tasks=[task]), None, 0.0) for task in tasks)
+    publish(old, *(row(old, A, "kind", part, text="old", run_id="before") for part in (0, 1)))
+    publish(new, *(row(new, A, "kind", part, text="new") for part in (0, 1)))
+    assert copied(new, B)["kind", "bb"] == [(0, "new"), (1, "new")]
+
+
 def test_who_was_not_met_is_the_original_of_nobody_who_is_owed_a_word(plan: Plan) -> None:
     """A document that was left half-done has more answers than the one that was met, and no error."""
     publish(

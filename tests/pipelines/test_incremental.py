@@ -89,6 +89,24 @@ def test_what_nothing_was_asked_about_is_met_again_when_something_is(
     assert run_over(fault_job(table=table, tasks=[{"task": "ocr", "of": ["page", "image"]}]))[1] == [1, 2]
 
 
+def test_after_a_run_that_asked_something_else_all_is_listed_again(
+    tmp_path: Path, fault_job: FaultJob
+) -> None:
+    """What it answered it has taken from the errors, and with them what the first job still owes there."""
+    table = {"uri": str(tmp_path / "t")}
+    of_delta(tmp_path / "t", 1, 2)
+    job = fault_job(table=table, tasks=["ocr"])
+    run_over(job)
+    assert run_over(job) == ("0", [])
+    assert run_over(fault_job(table=table, tasks=["caption"]))[0] is None
+    assert run_over(job) == (None, [1, 2])
+    assert run_over(job) == ("0", [])
+    begun = Path(job.output) / "_runs" / "run-99-of-a-bucket"
+    begun.mkdir()
+    (begun / "job.yaml").write_text("tasks: [caption]\n")
+    assert run_over(job) == (None, [1, 2]), "one that was killed may have swept too"
+
+
 def test_where_the_answers_were_removed_all_is_listed(tmp_path: Path, fault_job: FaultJob) -> None:
     job = fault_job(table={"uri": str(tmp_path / "t")}, tasks=["ocr"])
     of_delta(tmp_path / "t", 1, 2)

@@ -132,6 +132,17 @@ def test_what_is_selected_is_worked_on_and_the_rest_is_skipped() -> None:
     assert worked(only=ONLY["failed"], categories={"empty"}) == set()
 
 
+def test_what_was_asked_otherwise_in_vain_is_tried_again_as_what_failed() -> None:
+    held = holdings([answer("a", "ocr", fingerprint="o1"), BOTH[1]], [error("a", 0, "ocr")])
+
+    def worked(selection: Selection) -> bool:
+        book = make_ledger(held.standing, TASKS, MADE_OF, selection)
+        return not book.skipped(book.reasons(documents("a"))).to_pylist()[0]
+
+    assert worked(failed_selection([])) and worked(Selection(only=ONLY["changed"]))
+    assert not worked(failed_selection(["empty"])) and not worked(Selection(only=ONLY["new"]))
+
+
 def test_what_is_not_asked_of_such_parts_any_more_makes_up_for_nothing_that_is() -> None:
     """As when `of: [image]` comes to one task of a job and another task is new."""
     held = holdings([*BOTH, answer("b", "caption"), answer("c", "ocr")])

@@ -100,6 +100,18 @@ def check(found, tasks=TASKS):
     return dict(grouped)
 
 
+def test_what_another_lane_asks_about_has_failed_here_and_is_not_filtered(tmp_path):
+    """It is here because its first bytes could not be read when its lane was chosen; now they can."""
+    table = documents(clip(tmp_path / "a.wav", 1), photo(tmp_path / "b.jpg"))
+    for elsewhere, status in (((), "filtered"), (("audio",), "error")):
+        stage = Expand(STORAGE, ExpandOptions(), Limits(), {"page": ["ocr"]}, elsewhere=elsewhere)
+        found = check(rows(stage, table), {"page": ["ocr"]})
+        stage.close()
+        heard, seen = sorted(found.values(), key=lambda group: group[0]["uri"])
+        assert (heard[0]["status"], seen[0]["status"]) == (status, "filtered")
+        assert (heard[0]["error"]["category"] == "storage_unavailable") == bool(elsewhere)
+
+
 def test_a_mixed_folder(stage, tmp_path):
     paths = [
         pdf(tmp_path / "a.pdf", ["one", "two"]),
