@@ -221,7 +221,7 @@ class _Child:
                     limit="limits.expand_seconds",
                 )
             message: tuple[str, Any] = _Answers(self._connection.recv_bytes(), answers).load()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # the latter if it died in the middle of a message
             raise self._epitaph() from None
         return message
 

@@ -114,6 +114,11 @@ def send_big(size):
     yield bytes(size)
 
 
+def send_two(size):
+    yield bytes(size)
+    yield bytes(size)
+
+
 def keep(size):
     """Leaks: the next document should not pay for it."""
     kept.append(bytearray(size))

@@ -151,6 +151,17 @@ def test_a_child_killed_while_idle_is_nobodys_fault(guard):
     assert values(guard, faulty.numbers, 2) == [0, 1]
 
 
+def test_a_child_that_is_killed_in_the_middle_of_a_message_has_crashed(guard):
+    stream = guard.stream((), faulty.send_two, 2 * MIB)
+    next(stream)
+    # The second has begun to come, and no socket's buffer holds the whole of it.
+    assert guard._child._connection.poll(10)
+    psutil.Process(guard.pid).kill()
+    with pytest.raises(ParserCrashed, match="SIGKILL"):
+        next(stream)
+    assert values(guard, faulty.numbers, 2) == [0, 1]
+
+
 def test_a_broken_installation_stops_the_run(guard):
     with pytest.raises(RuntimeError, match="does not come up"):
         list(guard.stream(("no_such_library",), faulty.who))
