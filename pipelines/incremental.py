@@ -107,7 +107,7 @@ def _last(plan: Plan, rows: TableSource, mine: dict[str, Any]) -> str | None:
     with suppress(ObjectMissing):  # nothing was ever written there
         for info in storage.list(runs):
             run, _, name = info.uri.removeprefix(runs).partition("/")
-            if name in {*ENDED, "job.yaml"}:
+            if run != plan.run_id and name in {*ENDED, "job.yaml"}:
                 found.setdefault(run, set()).add(name)
     for run, names in sorted(found.items(), reverse=True):
         # Of another kind of source there is none.

@@ -51,7 +51,6 @@ TWO_WORKERS = (
     "two workers died while they had this document in hand, the second with it alone; it is quarantined, "
     "and the others go on"
 )
-
 UNREAD = "its first bytes could not be read when it was listed, so no model was chosen for it; run again"
 
 

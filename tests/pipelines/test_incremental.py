@@ -52,10 +52,12 @@ def run_over(job: JobSpec) -> tuple[str | None, list[int]]:
     ended = Path(job.output) / "_runs"
     # Of two runs in one second nobody knows which came first.
     plan = replace(make_plan(job, source.attributes, 0.0), run_id=f"run-{len([*ended.glob('*')])}")
-    pinned = resume(plan, source)
-    found = [row for table in source.documents(pa.array([], pa.string())) for row in table.to_pylist()]
     folder = ended / plan.run_id
     folder.mkdir(parents=True)
+    # As a run does before it looks at what others have done.
+    (folder / "job.yaml").write_text(json.dumps(job.model_dump(mode="json", include={"tasks"})))
+    pinned = resume(plan, source)
+    found = [row for table in source.documents(pa.array([], pa.string())) for row in table.to_pylist()]
     told: dict[str, Any] = {"source": pinned, "counts": {}, "report": {"stopped": None, "unsettled": []}}
     for name, content in told.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
