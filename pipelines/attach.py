@@ -7,6 +7,7 @@ of it: those documents owe their answers still, and the next run meets them agai
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from workers.sinks.reading import read_part, read_parts
 from workers.storage.factory import open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pipelines.plan import Plan
     from pipelines.whole import Group
@@ -46,11 +47,15 @@ class Told:
     Attributes:
         duplicates: DUPLICATES of the run.
         originals: names (`document_id/version`), one for each content.
+        short: those of them that have not all their answers.
+        done: contents of which a document has all its answers.
         held: task -> the answers that duplicates have already, as `_answers` has them.
     """
 
     duplicates: pa.Table
     originals: pa.Array
+    short: pa.Array
+    done: frozenset[str]
     held: Mapping[str, pa.Array]
 
 
@@ -68,20 +73,51 @@ def attach(plan: Plan) -> int:
 
 
 def _attach(plan: Plan) -> int:
-    import ray
+    duplicates = _duplicates(plan)
+    if len(duplicates):
+        _copy(plan, find_originals(plan, duplicates), [*plan.fingerprints, None])
+    return len(duplicates)
 
+
+def stand_in(plan: Plan, listed: pa.Table) -> None:
+    """Give one copy of each content the answers about its parts whose original this run does not work on: it
+    is gone from the source, or not selected. So there is one that can be asked about as a whole.
+
+    Args:
+        plan: the run.
+        listed: its list: document_id, version, skipped.
+
+    Raises:
+        GemstreamError: what `attach` raises.
+    """
+    if plan.attaches and any(lane.wholes for lane in plan.lanes):
+        settled_down()(_stand_in, plan, listed)
+
+
+def _stand_in(plan: Plan, listed: pa.Table) -> None:
     duplicates = _duplicates(plan)
     if not len(duplicates):
-        return 0
+        return
     told = find_originals(plan, duplicates)
+    work = names_of(listed.filter(pc.invert(listed["skipped"]))).combine_chunks()
+    absent = told.short.filter(pc.invert(pc.is_in(told.short, work)))
+    if len(absent):
+        first = pc.index_in(duplicates["document_digest"].unique(), duplicates["document_digest"])
+        told = replace(told, duplicates=duplicates.take(first), originals=absent)
+        _copy(plan, told, list(plan.fingerprints))
+
+
+def _copy(plan: Plan, told: Told, kinds: Sequence[str | None]) -> None:
+    """Have the rows copied that are in files of these tasks; None stands for errors."""
+    import ray
+
     there = ray.put(told)
     task = ray.remote(num_cpus=1, max_retries=RETRIES)(copy_rows)
-    work = [(name, info) for name, infos in _files(plan, told.originals) for info in infos]
+    work = [(kind, info) for kind in kinds for info in _files(plan, kind, told.originals)]
     try:
-        ray.get([task.remote(plan, name, info, there) for name, info in work])
+        ray.get([task.remote(plan, kind, info, there) for kind, info in work])
     except ray.exceptions.RayError as error:
         raise unwrapped(error) from error
-    return len(duplicates)
 
 
 def one_of_each(plan: Plan, groups: Mapping[str, Sequence[Group]]) -> dict[str, list[Group]]:
@@ -97,22 +133,41 @@ def one_of_each(plan: Plan, groups: Mapping[str, Sequence[Group]]) -> dict[str, 
     """
     if not plan.attaches or not groups:
         return {pool: list(some) for pool, some in groups.items()}
-    waiting = names_of(_duplicates(plan)).combine_chunks()
-    asked: set[tuple[str, str | None]] = set()
+    each = [(pool, group, _documents(plan, group)) for pool, some in groups.items() for group in some]
+    waiting, done = names_of(_duplicates(plan)).combine_chunks(), _done(plan, each)
+    asked = {(group.ask.fingerprint, digest) for _, group, _ in each for digest in done}
     found: dict[str, list[Group]] = {}
-    for pool, group in ((pool, group) for pool, some in groups.items() for group in some):
-        documents = _documents(plan, group)
-        documents = documents.filter(pc.invert(pc.is_in(names_of(documents), waiting)))
-        first = []
-        for digest in documents["document_digest"].to_pylist():
-            first.append(digest is None or (group.fingerprint, digest) not in asked)
-            asked.add((group.fingerprint, digest))
+    # Who waits is asked only where nobody else with that content is.
+    for wait, (pool, group, documents) in itertools.product((False, True), each):
+        waits = pc.is_in(names_of(documents), waiting)
+        rows, first = documents.filter(waits if wait else pc.invert(waits)), []
+        for digest in rows["document_digest"].to_pylist():
+            first.append(digest is None or (group.ask.fingerprint, digest) not in asked)
+            asked.add((group.ask.fingerprint, digest))
         if any(first):
-            names = names_of(documents.filter(pa.array(first))).combine_chunks()
+            names = names_of(rows.filter(pa.array(first))).combine_chunks()
             found.setdefault(pool, []).append(replace(group, names=names))
-        if not all(first):
-            _sink(plan).write_duplicates(documents.filter(pc.invert(pa.array(first))))
+        if not (wait or all(first)):
+            _sink(plan).write_duplicates(rows.filter(pc.invert(pa.array(first))))
     return found
+
+
+def _done(plan: Plan, each: Iterable[tuple[str, Group, pa.Table]]) -> frozenset[str]:
+    """Contents of these documents that some other has all answers about, so that nothing is left to ask: of a
+    run that was ended before it gave them to its copies."""
+    told = [pa.array([], pa.string())]
+    columns = ["document_digest", "fingerprint", "run_id"]
+    for ask in {group.ask.fingerprint: group.ask for _, group, _ in each}.values():
+        for part in read_parts(plan.output, plan.job.storage, f"records/task={ask.task.name}", columns):
+            rows = _asked(plan, ask.task.name, part.rows)
+            told.append(
+                rows.filter(pc.equal(rows["fingerprint"], ask.fingerprint))["document_digest"].unique()
+            )
+    likely = pa.concat_arrays(told)
+    documents = pa.concat_tables(
+        [rows.filter(pc.is_in(rows["document_digest"], likely)) for _, _, rows in each]
+    )
+    return find_originals(plan, documents).done if len(documents) else frozenset()
 
 
 def _documents(plan: Plan, group: Group) -> pa.Table:
@@ -149,6 +204,8 @@ def copy_rows(plan: Plan, task: str | None, info: ObjectInfo, told: Told) -> Non
     rows = _of_this_run(plan, rows) if task is None else _asked(plan, task, rows)
     sink = _sink(plan)
     for copies in attached(rows.cast(schema), told.duplicates, plan.run_id, plan.job.sink.rows):
+        # One that waited and was asked after all is the original of the others, and of itself.
+        copies = copies.filter(pc.invert(pc.is_in(names_of(copies), told.originals)))
         if task is not None:
             copies = copies.filter(pc.invert(pc.is_in(_answers(copies), told.held[task])))
         if len(copies):
@@ -220,26 +277,31 @@ def find_originals(plan: Plan, duplicates: pa.Table) -> Told:
         for part in read_parts(plan.output, plan.job.storage, f"records/task={task}", wanted):
             rows = _asked(plan, task, part.rows)
             rows = rows.filter(pc.is_in(rows["document_digest"], digests))
-            waits = pc.is_in(names_of(rows), own)
-            theirs.append(_answers(rows.filter(waits)).combine_chunks())
+            theirs.append(_answers(rows.filter(pc.is_in(names_of(rows), own))).combine_chunks())
             kinds = [kind for kind, names in plan.tasks_by_kind.items() if task in names]
-            is_asked = pc.is_in(rows["part_kind"], pa.array(kinds, pa.string()))
-            for row in _counted(rows.filter(pc.and_not(is_asked, waits))):
+            for row in _counted(rows.filter(pc.is_in(rows["part_kind"], pa.array(kinds, pa.string())))):
                 answers[row["digest"], row["name"]] += row["count_all"]
                 owed[row["digest"], row["name"]] = _owed(plan, row["part_kind_min"], row["parts_total_max"])
         held[task] = pa.concat_arrays(theirs)
     for part in read_parts(plan.output, plan.job.storage, "errors", [*columns, "run_id"]):
         rows = _of_this_run(plan, part.rows)
-        rows = rows.filter(pc.is_in(rows["document_digest"], digests))
-        rows = rows.filter(pc.invert(pc.is_in(names_of(rows), own)))
-        met.update((row["digest"], row["name"]) for row in _counted(rows))
+        met.update(
+            (row["digest"], row["name"])
+            for row in _counted(rows.filter(pc.is_in(rows["document_digest"], digests)))
+        )
     best: dict[str, tuple[bool, bool, int, str]] = {}
     for digest, name in answers.keys() | met:
         count = answers[digest, name]
         is_complete = count >= owed.get((digest, name), 1)
         rank = (is_complete, (digest, name) in met, count, name)
         best[digest] = max(best.get(digest, rank), rank)
-    return Told(duplicates, pa.array([name for *_, name in best.values()], pa.string()), held)
+    return Told(
+        duplicates,
+        originals=pa.array([name for *_, name in best.values()], pa.string()),
+        short=pa.array([name for is_complete, *_, name in best.values() if not is_complete], pa.string()),
+        done=frozenset(digest for digest, (is_complete, *_) in best.items() if is_complete),
+        held=held,
+    )
 
 
 def _asked(plan: Plan, task: str, rows: pa.Table) -> pa.Table:
@@ -269,15 +331,15 @@ def _answers(rows: pa.Table) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(names_of(rows), parts, "/")
 
 
-def _files(plan: Plan, originals: pa.Array) -> Iterator[tuple[str | None, list[ObjectInfo]]]:
-    """Part files with rows about originals that this run copies, by task; under None, those with errors."""
+def _files(plan: Plan, task: str | None, originals: pa.Array) -> list[ObjectInfo]:
+    """Part files with rows about originals that this run copies: a task's answers, or errors (None)."""
     columns = ["document_id", "version", "run_id"]
-    for task in plan.fingerprints:
-        # An old answer's file may have other columns: the task was of another kind when it was made.
-        parts = read_parts(plan.output, plan.job.storage, f"records/task={task}", [*columns, "fingerprint"])
-        yield task, [part.info for part in parts if _names_any(_asked(plan, task, part.rows), originals)]
-    errors = read_parts(plan.output, plan.job.storage, "errors", columns)
-    yield None, [part.info for part in errors if _names_any(_of_this_run(plan, part.rows), originals)]
+    if task is None:
+        parts = read_parts(plan.output, plan.job.storage, "errors", columns)
+        return [part.info for part in parts if _names_any(_of_this_run(plan, part.rows), originals)]
+    # An old answer's file may have other columns: the task was of another kind when it was made.
+    parts = read_parts(plan.output, plan.job.storage, f"records/task={task}", [*columns, "fingerprint"])
+    return [part.info for part in parts if _names_any(_asked(plan, task, part.rows), originals)]
 
 
 def _names_any(rows: pa.Table, names: pa.Array) -> bool:

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.holdings import settled_down
-from pipelines.incremental import walk
+from pipelines.incremental import passed_over, versions_met, walk
 from pipelines.ledger import Ledger, read_ledger
 from pipelines.runs import encoded
 from schemas.errors import GemstreamError, JobError, ObjectMissing, SnapshotGone
@@ -58,11 +58,18 @@ def chunk_uri(output: str, run_id: str, index: int) -> str:
 
 @dataclass(frozen=True)
 class Listed:
-    """How far the listing is; `skipped` are those that go through no lane."""
+    """How far the listing is; `skipped` are those that go through no lane, `passed` those that are not listed
+    at all, as earlier runs have done them and nothing about them has changed."""
 
     documents: int
     skipped: int
     ended: bool
+    passed: int = 0
+
+    @property
+    def earlier(self) -> int:
+        """Documents that the output holds already, listed or not."""
+        return self.skipped + self.passed
 
 
 class Feed:
@@ -80,6 +87,7 @@ class Feed:
         self._chunks = 0
         self._documents = 0
         self._skipped = 0
+        self._passed = 0
         self._ended = False
         self._stopping = False
         self._fault: BaseException | None = None
@@ -100,11 +108,11 @@ class Feed:
     def progress(self) -> Listed:
         """Counts so far."""
         with self._news:
-            return Listed(self._documents, self._skipped, self._ended)
+            return Listed(self._documents, self._skipped, self._ended, self._passed)
 
     async def first(self, digest: str, document_id: str) -> str:
-        """The document that is asked about for all with this content: the first that is met, or that the
-        output holds all answers of."""
+        """The document that is asked about for all with this content: the first that is met, or one whose
+        parts the output holds all answers about."""
         if not self._seeded.is_set():
             await asyncio.to_thread(self._seeded.wait)
         return self._firsts.add(digest, document_id)
@@ -129,11 +137,12 @@ class Feed:
         try:
             ledger = read_ledger(self._plan)
             self._seed(ledger)
+            self._passed = passed_over(self._plan, self._source, ledger)
             with ThreadPoolExecutor(ROUTERS, thread_name_prefix="route") as routers:
                 for documents in walk(self._plan, self._source, ledger):
                     if self._stopping:
                         break
-                    self._publish(self._routed(documents, ledger, routers))
+                    self._publish(self._routed(documents, ledger, routers), ledger)
         except BaseException as error:  # noqa: BLE001 - kept for `check`, which raises it
             self._fault = self._told(error)
         finally:
@@ -150,11 +159,11 @@ class Feed:
         return error
 
     def _seed(self, ledger: Ledger) -> None:
-        """Documents with all their answers are originals of whatever has their content. With `force` they are
-        asked again, and with them the first of each content that is met."""
+        """Documents of which all parts are answered are originals of whatever has their content. With `force`
+        they are asked again, and with them the first of each content that is met."""
         plan = self._plan
         if plan.attaches and not plan.selection.force:
-            told = np.zeros(len(ledger.complete), bool)
+            told = np.zeros(len(ledger.originals), bool)
             for folder in ("documents", *_a_task_of_each_kind(plan)):
                 if folder != "documents" and told.all():
                     break  # but for what a run answered that was ended before it wrote documents' rows
@@ -162,7 +171,7 @@ class Feed:
         self._seeded.set()
 
     def _seed_from(self, folder: str, ledger: Ledger, told: npt.NDArray[np.bool_]) -> None:
-        """`told` becomes true of each of the ledger's complete documents that is met."""
+        """`told` becomes true of each of the ledger's originals that is met."""
         plan = self._plan
         for part in read_parts(plan.output, plan.job.storage, folder, DIGESTED, _each_once, DIGESTED):
             places = ledger.places(part.rows)
@@ -208,15 +217,17 @@ class Feed:
         kind: PartKind = resolve(EXPANDERS, expander, "expander").part_kind
         return next((lane.pool for lane in self._plan.lanes if kind.value in lane.tasks_by_kind), first)
 
-    def _publish(self, documents: pa.Table) -> None:
+    def _publish(self, documents: pa.Table, ledger: Ledger) -> None:
         if not len(documents):
             return
         body = io.BytesIO()
         pq.write_table(documents, body, compression="zstd")
         uri = chunk_uri(self._plan.output, self._plan.run_id, self._chunks)
         open_storage(uri, self._plan.job.storage).publish(uri, body.getvalue())
+        met = versions_met(ledger, documents) if self._passed else 0
         with self._news:
             self._chunks += 1
+            self._passed -= met
             self._documents += len(documents)
             self._skipped += documents["lane"].null_count
             self._news.notify_all()

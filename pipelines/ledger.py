@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -87,9 +87,14 @@ class Ledger:
         found = pc.case_when(conditions, *values, pa.scalar(Reason.VERSION.value))
         return _whole(found) if len(documents) else NONE
 
+    @cached_property
+    def originals(self) -> pa.Array:
+        """Names, in order, of what nothing more is asked of itself: a copy can wait for what it is given."""
+        return _sorted(pa.chunked_array([self.complete, self.parted])) if len(self.parted) else self.complete
+
     def places(self, documents: pa.Table) -> pa.Array:
-        """Where each document is in `complete`; null where the output does not hold every answer."""
-        return _places(names_of(documents), self.complete)
+        """Where each document is in `originals`; null where it owes answers about its parts."""
+        return _places(names_of(documents), self.originals)
 
     @property
     def is_empty(self) -> bool:

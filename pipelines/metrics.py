@@ -208,7 +208,7 @@ def gauges(
 ) -> Iterator[Sample]:
     """What goes up and down."""
     yield "gemstream_listing_ended", {}, listed.ended
-    yield "gemstream_failed_documents_ratio", {}, tally.failed_share(listed.skipped)
+    yield "gemstream_failed_documents_ratio", {}, tally.failed_share(listed.earlier)
     yield "gemstream_failed_documents_limit_ratio", {}, plan.job.limits.failed_share
     prices = plan.job.prices
     if prices is not None and prices.budget is not None:

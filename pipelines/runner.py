@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from pipelines.attach import attach, one_of_each
+from pipelines.attach import attach, one_of_each, stand_in
 from pipelines.beforehand import refuse_beforehand
 from pipelines.choice import memory_of_cluster, settle_models
 from pipelines.cluster import cluster, here, refuse_port, unwrapped
@@ -46,11 +46,13 @@ from workers.storage.factory import join, open_storage
 from workers.tally import TOKENS
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.console import Console
 
     from pipelines.audit import Audit
     from pipelines.reckoning import Reckoning
     from pipelines.sources import Source
+    from pipelines.whole import Group
     from schemas.job import JobSpec
     from schemas.selection import Selection
 
@@ -175,7 +177,7 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
         stream.run(build(plan, feed, *handles, sizing))
         ray.get(feed.check.remote())
         listed = read_list(plan, ["document_id", "version", "uri", "skipped"])
-        groups = one_of_each(plan, due(plan, listed)) if stream.stopped is None else {}
+        groups = _wholes(plan, listed) if stream.stopped is None else {}
         if groups:
             stream.run(build_wholes(plan, groups, *handles, sizing), whole=True)
         lease.check()
@@ -186,15 +188,21 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
         near = group_near(plan.output, plan.job.storage, plan.job.duplicates) if stream.stopped is None else 0
         tables = bring_up(plan, listed, lease.check) | enrich(plan, lease.check)
         seconds = time.monotonic() - began
-        _, _, times = stream.look(last=True)
+        told, _, times = stream.look(last=True)
     held_up = judge(times, stream.timelines, sizing.expand_workers, sizing.engine_replicas[1])
     reckoning = reckon(plan, stream.tally, times, stream.record_bytes, seen)
-    report = _report(plan, stream, found, started, seconds, held_up, reckoning)
+    report = _report(plan, stream, found, started, seconds, held_up, reckoning, told.passed)
     report = report.model_copy(update={"tables": tables, "duplicates": duplicates, "near": near})
     _write(plan, "report.json", report.model_dump_json(indent=2))
     # Last: a run with counts is a run that ended.
     _write(plan, "counts.json", json.dumps(report.counts.model_dump(), indent=2))
     return report
+
+
+def _wholes(plan: Plan, listed: pa.Table) -> dict[str, list[Group]]:
+    """The questions about whole documents that are left to ask."""
+    stand_in(plan, listed)
+    return one_of_each(plan, due(plan, listed))
 
 
 def _report(
@@ -205,10 +213,11 @@ def _report(
     seconds: float,
     held_up: dict[str, Bottleneck],
     reckoning: Reckoning | None,
+    passed: int,
 ) -> RunReport:
     tally, stopped = stream.tally, stream.stopped
     counts = Counts(listed=found.counts.total() + len(found.missing), **found.counts)
-    known = counts.listed - counts.filtered
+    known = counts.listed - counts.filtered + passed
     return RunReport(
         run_id=plan.run_id,
         output=plan.output,

@@ -133,7 +133,7 @@ class Stream:
         for timeline in self.timelines.values():
             timeline.add(seconds, times)
         self.recorder.add(seconds, stages, listed.documents, self.written)
-        share = self.tally.failed_share(listed.skipped)
+        share = self.tally.failed_share(listed.earlier)
         if self.stopped is None and self.tally.done >= JUDGED and share > self._plan.job.limits.failed_share:
             self.stopped = f"{share:.0%} of the documents failed (limits.failed_share)"
         self.progress.update(

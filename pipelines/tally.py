@@ -73,10 +73,10 @@ class Tally:
         """Documents whose answers are all settled."""
         return self.counts.total()
 
-    def failed_share(self, skipped: int) -> float:
-        """Of the documents so far, those with nothing to show. What earlier runs have done counts: what
-        is broken is met by every run, and would be most of what a rerun has to do."""
-        known = self.done - self.counts["filtered"] - self.counts["duplicate"] + skipped
+    def failed_share(self, earlier: int) -> float:
+        """Of the documents so far, those with nothing to show. What earlier runs have done counts, listed
+        again or not: what is broken is met by every run, and would be most of what a rerun has to do."""
+        known = self.done - self.counts["filtered"] - self.counts["duplicate"] + earlier
         return self.counts["failed"] / known if known else 0.0
 
     def _close(self, document_id: str, pending: Pending) -> None:

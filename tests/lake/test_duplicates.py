@@ -120,6 +120,24 @@ def test_same_content_is_asked_about_once(run_job: RunJob, place: Place) -> None
     assert names(job, "records/task=ocr") == names(job, "records/task=caption")
 
 
+@pytest.mark.parametrize("is_there", [False, pytest.param(True, marks=pytest.mark.thorough)])
+def test_copies_of_what_has_its_parts_are_asked_about_the_whole_alone(
+    run_job: RunJob, place: Place, is_there: bool
+) -> None:
+    """Whether the one that has them is still in the source or not."""
+    place.put(g_pdf=pages())
+    run_job(place.job(tasks=[{"task": "summarize", "whole": False}]))
+    place.put(h_pdf=pages(), i_pdf=pages())
+    if not is_there:
+        place.store.client().delete_object(Bucket=place.store.bucket, Key=f"{place.prefix}/in/g.pdf")
+    job = place.job(tasks=["summarize"])
+    report = run_job(job)
+    assert (report.tasks["summarize"].answers, report.unsettled) == (1, ())
+    assert (report.counts.ok, report.duplicates) == (2 + is_there, 2)
+    assert names(job, "records/task=summarize") == Counter({"g.pdf": 3 + is_there, "h.pdf": 4, "i.pdf": 4})
+    assert run_job(job).counts.skipped == 2 + is_there
+
+
 @pytest.mark.thorough
 def test_a_job_may_have_each_asked_about(run_job: RunJob, place: Place) -> None:
     place.put(a_png=picture(10), b_png=picture(10))

@@ -85,6 +85,41 @@ def test_a_rerun_lists_what_a_delta_table_has_got_since(
     assert json.loads(pinned.read_text())["since"] == "1"
 
 
+def test_a_row_that_stays_broken_is_one_of_all_and_not_of_the_few_that_are_listed_again(
+    run_job: RunJob,
+    fault_job: FaultJob,
+    ray_cluster: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from deltalake import write_deltalake
+
+    table = str(tmp_path / "t")
+
+    def append(*numbers: int) -> None:
+        uris = [str(tmp_path / f"{number}.png") for number in numbers]
+        write_deltalake(table, pa.table({"id": list(numbers), "at": uris}), mode="append")
+
+    good = range(1, 21)
+    for number in (*good, 22):
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+    append(*good, 21)
+    job = fault_job(table={"uri": table, "uri_column": "at", "key": "id"}, tasks=["ocr"], limits={})
+    report = run_job(job)
+    assert (report.counts.ok, report.counts.failed, report.exit_code) == (20, 1, 0)
+    # From the first document on, and not from the hundredth, a run may stop in its middle.
+    monkeypatch.setattr("pipelines.stream.JUDGED", 1)
+    report = run_job(job)
+    assert (report.counts.listed, report.counts.failed, report.counts.skipped) == (1, 1, 0)
+    assert (report.stopped, report.exit_code) == (None, 0) and report.failed_share == 1 / 21
+    append(22)
+    report = run_job(job)
+    assert (report.counts.listed, report.counts.ok, report.counts.failed, report.exit_code) == (2, 1, 1, 0)
+    assert ids(report.output) == [*good, 22]
+    append(23, 24, 25)
+    assert run_job(job).exit_code == 3, "4 of 25"
+
+
 def test_a_document_whose_run_ended_before_its_row_was_made_gets_it_with_the_next(
     run_job: RunJob,
     fault_job: FaultJob,

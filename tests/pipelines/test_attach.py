@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from schemas.rows import IDENTITY, Status
 from schemas.selection import Selection
 from workers.sinks.parquet import ParquetSink
 from workers.sinks.reading import read_columns
+from workers.storage import ObjectInfo
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 FAULT = {"stage": "infer", "category": "looping", "message": "again and again", "transient": False}
@@ -104,9 +105,9 @@ def copied(plan: Plan, *duplicates: str) -> dict[tuple[str, str], list[tuple[Any
     if duplicates:
         publish(plan, *(waiting(plan, document) for document in duplicates))
     told = waits(plan)
-    for task, infos in list(attach._files(plan, told.originals)):
-        for info in infos:
-            attach.copy_rows(plan, task, info, told)
+    work = [(task, info) for task in (*plan.fingerprints, None) for info in files(plan, task, told)]
+    for task, info in work:
+        attach.copy_rows(plan, task, info, told)
     found: defaultdict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
     for task in (*plan.fingerprints, ""):
         folder = f"records/task={task}" if task else "errors"
@@ -173,8 +174,7 @@ def test_who_was_not_met_is_the_original_of_nobody_who_is_owed_a_word(plan: Plan
 def test_a_question_about_the_whole_is_asked_of_one_document_with_a_content(
     tmp_path: Path, fault_job: Callable[..., JobSpec]
 ) -> None:
-    (tmp_path / "in").mkdir()
-    plan = make_plan(fault_job(input=str(tmp_path / "in"), tasks=["summarize"]), None, 0.0)
+    plan = summarized(tmp_path, fault_job)
     told = [row(plan, each, "summarize", part, text="s") for each in (A, B, C) for part in (0, 1)]
     publish(plan, *told, *(row(plan, D, "summarize", part, document_digest="ee" * 16) for part in (0, 1)))
     listed = [{"document_id": each, "version": "v1", "skipped": False} for each in (A, B, C, D)]
@@ -189,12 +189,84 @@ def test_a_question_about_the_whole_is_asked_of_one_document_with_a_content(
     assert found["summarize", "bb"] == found["summarize", "cc"] == [(0, "s"), (1, "s"), (None, "whole")]
 
 
+def summarized(tmp_path: Path, fault_job: Callable[..., JobSpec]) -> Plan:
+    (tmp_path / "in").mkdir()
+    return make_plan(fault_job(input=str(tmp_path / "in"), tasks=["summarize"]), None, 0.0)
+
+
+def asked(plan: Plan, monkeypatch: pytest.MonkeyPatch, *listed: str) -> list[str]:
+    """Which of these documents a run that has listed them asks about as a whole."""
+
+    def copy(plan: Plan, told: attach.Told, kinds: Sequence[str | None]) -> None:
+        for task, info in [(kind, info) for kind in kinds for info in files(plan, kind, told)]:
+            attach.copy_rows(plan, task, info, told)
+
+    monkeypatch.setattr(attach, "_copy", copy)
+    rows = [{"document_id": each, "version": "v1", "skipped": False} for each in listed]
+    table = pa.Table.from_pylist(rows, pa.schema([*IDENTITY, ("skipped", pa.bool_())]))
+    attach.stand_in(plan, table)
+    groups = attach.one_of_each(plan, due(plan, table)).get("vision", [])
+    return sorted(name.partition("/")[0] for group in groups for name in group.names.to_pylist())
+
+
+def test_parts_that_a_killed_run_answered_are_not_asked_of_copies(
+    tmp_path: Path, fault_job: Callable[..., JobSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = summarized(tmp_path, fault_job)
+    publish(plan, *(row(plan, A, "summarize", part, text="s") for part in (0, 1)))
+    head = Feed(plan, source_of(plan.job))
+    assert asyncio.run(head.first(SAME, C)) == A, "of which only the question about the whole is left"
+    head.check()
+    publish(plan, waiting(plan, B), waiting(plan, C))
+    assert asked(plan, monkeypatch, A, B, C) == [A]
+
+
+def test_a_copy_stands_in_for_an_original_that_is_gone(
+    tmp_path: Path, fault_job: Callable[..., JobSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = summarized(tmp_path, fault_job)
+    publish(plan, *(row(plan, A, "summarize", part, text="s", run_id="before") for part in (0, 1)))
+    publish(plan, waiting(plan, B), waiting(plan, C))
+    [stands] = asked(plan, monkeypatch, B, C)
+    assert stands in (B, C)
+    of_whole = plan.fingerprints["summarize"][1]
+    publish(plan, row(plan, stands, "summarize", None, text="whole", fingerprint=of_whole))
+    found = copied(plan)
+    assert found["summarize", "bb"] == found["summarize", "cc"] == [(0, "s"), (1, "s"), (None, "whole")]
+
+
+def test_a_copy_that_stands_in_and_fails_speaks_for_the_others(
+    tmp_path: Path, fault_job: Callable[..., JobSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = summarized(tmp_path, fault_job)
+    publish(plan, *(row(plan, A, "summarize", part, text="s", run_id="before") for part in (0, 1)))
+    publish(plan, waiting(plan, B), waiting(plan, C))
+    [stands] = asked(plan, monkeypatch, B, C)
+    publish(plan, row(plan, stands, "summarize", None, error=FAULT, text="whole"))
+    found = copied(plan)
+    assert found["summarize", "bb"] == found["summarize", "cc"] == [(0, "s"), (1, "s")]
+    assert found["", "bb"] == found["", "cc"] == [(None, "whole")]
+
+
+def test_a_whole_that_a_killed_run_answered_is_not_asked_of_copies(
+    tmp_path: Path, fault_job: Callable[..., JobSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though they have answers about their parts of their own."""
+    plan = summarized(tmp_path, fault_job)
+    before = [
+        row(plan, each, "summarize", part, text="s", run_id="before") for each in (A, B) for part in (0, 1)
+    ]
+    of_whole = plan.fingerprints["summarize"][1]
+    publish(plan, *before, row(plan, A, "summarize", None, text="whole", fingerprint=of_whole))
+    assert asked(plan, monkeypatch, B) == []
+    assert copied(plan)["summarize", "bb"] == [(0, "s"), (1, "s"), (None, "whole")]
+
+
 def test_a_question_about_the_whole_is_of_one_version(
     tmp_path: Path, fault_job: Callable[..., JobSpec]
 ) -> None:
     """Of a manifest's entry that could not be looked up, the output may hold two."""
-    (tmp_path / "in").mkdir()
-    plan = make_plan(fault_job(input=str(tmp_path / "in"), tasks=["summarize"]), None, 0.0)
+    plan = summarized(tmp_path, fault_job)
     publish(plan, *(row(plan, A, "summarize", part, text=f"old {part}", parts_total=3) for part in range(3)))
     publish(plan, *(row(plan, A, "summarize", part, text=f"new {part}", version="v2") for part in range(2)))
     listed = [{"document_id": A, "version": "", "skipped": False}]
@@ -210,13 +282,17 @@ def test_files_that_another_shard_sweeps_are_read_again(plan: Plan, monkeypatch:
     reads: list[str] = []
     for module in (attach, feed, near):
         monkeypatch.setattr(module, "read_parts", once_swept(module.read_parts, reads))
-    monkeypatch.setattr(attach, "_attach", lambda plan: len(waits(plan).originals))
+    monkeypatch.setattr(attach, "_copy", lambda plan, told, kinds: None)
     assert attach.attach(plan) == 1
     head = Feed(plan, source_of(plan.job))
     assert asyncio.run(head.first(SAME, C)) == A
     head.check()
     assert not len(near.find_near(plan.output, plan.job.storage, DuplicateOptions(images=1, text=0.5)))
     assert len(reads) > 5
+
+
+def files(plan: Plan, task: str | None, told: attach.Told) -> list[ObjectInfo]:
+    return attach._files(plan, task, told.originals)
 
 
 def waits(plan: Plan) -> attach.Told:

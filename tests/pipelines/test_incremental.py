@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable
@@ -13,13 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.incremental import resume, walk
+from pipelines.feed import Feed
+from pipelines.incremental import passed_over, resume, versions_met, walk
 from pipelines.ledger import read_ledger
 from pipelines.plan import make_plan
 from pipelines.runner import source_of
 from pipelines.sources.table import TableSource
 from schemas.errors import JobError
+from schemas.ids import document_id
 from schemas.job import JobSpec
+from schemas.selection import Selection
+from schemas.shard import Shard
 from schemas.storage import StorageOptions
 from schemas.tables import TableOptions
 
@@ -119,6 +124,50 @@ def test_where_the_answers_were_removed_all_is_listed(tmp_path: Path, fault_job:
         assert (resume(plan, source) or {})["since"] == "0"
         ledger = replace(read_ledger(plan), faulty=pa.array(faulty, pa.string()))
         assert sum(map(len, walk(plan, source, ledger))) == count
+
+
+def test_documents_that_are_passed_over_are_counted_once_and_by_one_shard(
+    tmp_path: Path, fault_job: FaultJob
+) -> None:
+    """Whatever their version was: one that was replaced since is listed, and is one document still."""
+    job = fault_job(table={"uri": str(tmp_path / "t")}, tasks=["ocr"])
+    of_delta(tmp_path / "t", 1, 2, 3)
+    run_over(job)
+    source = source_of(job)
+    [listed] = source.documents()
+    plan = make_plan(job, source.attributes, 0.0)
+    names = sorted(f"{document_id(str(number))}/v" for number in range(40))
+    names += [f"{listed['document_id'][1].as_py()}/{version}" for version in ("old", "older")]
+    ledger = replace(read_ledger(plan), complete=pa.array(sorted(names)))
+    assert passed_over(plan, source, ledger) == 0, "all of it is listed"
+    resume(plan, source)
+    assert passed_over(plan, source, ledger) == 42
+    assert versions_met(ledger, listed) == 2
+    assert versions_met(ledger, listed.slice(2)) == 0
+    shards = [Selection(shard=Shard(index=index, count=3)) for index in (1, 2, 3)]
+    each = [passed_over(replace(plan, selection=shard), source, ledger) for shard in shards]
+    assert sum(each) == 42 and all(each)
+
+
+def test_a_list_says_how_many_it_passed_over(
+    tmp_path: Path, fault_job: FaultJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = fault_job(table={"uri": str(tmp_path / "t")}, tasks=["ocr"])
+    of_delta(tmp_path / "t", 1, 2, 3)
+    run_over(job)
+    source = source_of(job)
+    [before] = source.documents()
+    plan = replace(make_plan(job, source.attributes, 0.0), run_id="later")
+    first, second, third = sorted(f"{name}/v" for name in before["document_id"].to_pylist())
+    held = replace(read_ledger(plan), complete=pa.array([first, second]), faulty=pa.array([third]))
+    monkeypatch.setattr("pipelines.feed.read_ledger", lambda _: held)
+    monkeypatch.setattr(type(held), "unsaid", lambda *_: pa.array([first.partition("/")[0]]))
+    resume(plan, source)
+    feed = Feed(plan, source)
+    assert asyncio.run(feed.ready(1)) is False
+    feed.check()
+    listed = feed.progress()
+    assert (listed.documents, listed.passed) == (2, 1), "one is owed, of one the row is"
 
 
 def test_text_that_is_none_names_its_file_and_column(tmp_path: Path, fault_job: FaultJob) -> None:

@@ -14,7 +14,7 @@ from schemas.errors import JobError
 from schemas.job import make_job
 from tests.fixtures.runs import GEMMA3
 
-LISTED = Listed(documents=10, skipped=3, ended=False)
+LISTED = Listed(documents=10, skipped=3, ended=False, passed=6)
 COUNTS = {
     ("vision", "expand", "parts"): 9,
     ("vision", "asked", "parts"): 4,
@@ -38,6 +38,7 @@ def plan_of(**settings: object) -> Plan:
 def test_every_metric_is_told_with_its_labels() -> None:
     tally = Tally()
     tally.faults["error", "expand", "corrupt"] = 2
+    tally.counts["failed"] = 1
     plan = plan_of(prices={"engine_hour": 3600, "budget": 5})
     told = [*gauges(plan, tally, LISTED, COUNTS), *counters(plan, tally, LISTED, COUNTS, TIMES, (7, 70))]
     registry = {metric.name: metric.labels for metric in METRICS}
@@ -53,6 +54,7 @@ def test_every_metric_is_told_with_its_labels() -> None:
     assert values["gemstream_parts_waiting", "vision"] == 5
     assert values["gemstream_requests_in_flight", "vision"] == 2
     assert values["gemstream_documents_total", "skipped"] == 3
+    assert values["gemstream_failed_documents_ratio",] == 0.1, "1, with 3 skipped and 6 passed over"
     assert values["gemstream_engine_place_seconds_total", "vision"] == 8
     assert values["gemstream_stage_seconds_total", "vision", "infer", "empty"] == 2
     assert values["gemstream_cost_total", "USD"] == 5, "three seconds full, two empty"

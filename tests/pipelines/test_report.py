@@ -18,14 +18,14 @@ from schemas.errors import JobError
 from schemas.selection import ONLY, Selection
 
 
-def report(allowed: float, **counts: int) -> RunReport:
+def report(allowed: float, passed: int = 0, **counts: int) -> RunReport:
     limits = SimpleNamespace(limits=SimpleNamespace(failed_share=allowed))
     plan: Any = SimpleNamespace(run_id="r", output="file:///o", selection=Selection(), lanes=(), job=limits)
     none: dict[str, Any] = {"media": {}, "tasks": {}, "held": {}, "faults": {}, "redactions": {}}
     recorder = SimpleNamespace(history=History)
     stream: Any = SimpleNamespace(tally=SimpleNamespace(**none), recorder=recorder, files=1, stopped=None)
     found: Any = SimpleNamespace(counts=Counter(counts), missing=())
-    return _report(plan, stream, found, datetime(2026, 1, 1, tzinfo=UTC), 1.0, {}, None)
+    return _report(plan, stream, found, datetime(2026, 1, 1, tzinfo=UTC), 1.0, {}, None, passed)
 
 
 def test_a_few_failures_among_very_many_are_more_than_none() -> None:
@@ -33,6 +33,12 @@ def test_a_few_failures_among_very_many_are_more_than_none() -> None:
     assert found.exit_code == EXIT_FAILED_SHARE
     assert found.verdict.startswith("0.004% of documents failed, 0% are allowed")
     assert report(0.00004, ok=99_996, failed=4).exit_code == EXIT_DONE
+
+
+def test_failures_are_judged_by_all_documents_and_counts_are_of_those_that_were_listed() -> None:
+    found = report(0.1, passed=20, failed=1)
+    assert (found.exit_code, found.counts.listed, found.counts.skipped) == (EXIT_DONE, 1, 0)
+    assert report(0.1, passed=8, failed=1).exit_code == EXIT_FAILED_SHARE, "1 of 9"
 
 
 def test_a_bound_that_is_no_number_is_no_gate() -> None:
