@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from schemas.errors import CorruptDocument
+from workers.page_content import pictured, share_of_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,20 +49,30 @@ def load(image: Image) -> None:
 
 
 def share_cut_off(page: Any, picture: Any, complaints: list[str]) -> float:
-    """Share of a scan that is not there. MuPDF draws grey what a JPEG lacks, and as zeros what others lack,
-    which are black or white. Neither an end marker nor a few bytes too few are worth a word."""
+    """Share of a page that its pictures lack. MuPDF draws grey what a JPEG lacks, and as zeros what others
+    lack, which are black or white. Neither an end marker nor a few bytes too few are worth a word."""
     lost = 0.0
     if "premature end of file in jpeg" in complaints:
-        lost = picture.samples.count(0x80) / len(picture.samples)
+        # Beside a small picture the page itself may be of that grey.
+        lost = min(pictured(page), picture.samples.count(0x80) / len(picture.samples))
     if "padding truncated image" in complaints:
         for info in page.get_image_info(xrefs=True):
-            # JPEGs are not padded, and what is their stream is another matter.
-            if not info["xref"] or re.search("DCT|JPX", page.parent.xref_get_key(info["xref"], "Filter")[1]):
-                continue
-            row = math.ceil(info["width"] * max(1, info["bpc"]) * max(1, info["colorspace"]) / 8)
-            there = len(page.parent.xref_stream(info["xref"]) or b"")
-            lost = max(lost, 1 - there / (row * info["height"]))
+            lacks = _lacking(page.parent, info) if info["xref"] else 0.0
+            lost = max(lost, lacks * share_of_page(page, info["bbox"]))
     return lost
+
+
+def _lacking(document: Any, info: dict[str, Any]) -> float:
+    """Share of a picture that MuPDF has padded."""
+    filters = document.xref_get_key(info["xref"], "Filter")[1]
+    if "JPX" in filters:
+        return 0.0
+    there = len(document.xref_stream(info["xref"]) or b"")
+    if "DCT" in filters:
+        # What is there of a JPEG, libjpeg makes whole. One that it gives up on comes out black, or white.
+        return 0.0 if there else 1.0
+    row = math.ceil(info["width"] * max(1, info["bpc"]) * max(1, info["colorspace"]) / 8)
+    return max(0.0, 1 - float(there / (row * info["height"])))
 
 
 def _load_as_if_ended(image: Image) -> None:

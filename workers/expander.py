@@ -47,6 +47,13 @@ if TYPE_CHECKING:
 
 TABLE_BYTES = 1024 * 1024
 """A table is yielded at this much content, as Ray makes a block of: some ten pages, one long clip."""
+WEIGHTY = ("content", "checked_content", "page_text", "document_metadata")
+"""The columns that content is counted in, text by its characters: a page of it alone may have 100,000."""
+METADATA_CHARACTERS = 500
+"""Of each value of a document's metadata: it is in every row about the document. Sixty pages of text under a
+title of 2 MB made one table of 118 MB, where they now make four of at most 1.1."""
+METADATA_VALUES = 64
+"""And so many of them; the expanders put what they measured in front of what the file says of itself."""
 TWO_WORKERS = (
     "two workers died while they had this document in hand, the second with it alone; it is quarantined, "
     "and the others go on"
@@ -80,13 +87,27 @@ def expand(
     """
     expander: Expander = resolve(EXPANDERS, kind, "expander")()
     if opened is None:
-        opened = expander.open(path, scratch, options, limits)
+        opened = brief(expander.open(path, scratch, options, limits))
         yield opened
     end = opened.parts_total if stop is None else stop
     step = step or expander.chunk
     for begin in range(start, end, step):
         parts = expander.parts(path, scratch, opened, begin, min(begin + step, end), options, limits)
         yield from map(hashed, parts) if options.hashed else parts
+
+
+def brief(opened: Opened) -> Opened:
+    """What was opened, with no more metadata and warnings than every row about it can carry."""
+    kept = list(opened.metadata.items())[:METADATA_VALUES]
+    return replace(
+        opened,
+        metadata={_cut(name): _cut(value) for name, value in kept},
+        warnings=tuple(_cut(warning) for warning in opened.warnings[:METADATA_VALUES]),
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= METADATA_CHARACTERS else f"{text[: METADATA_CHARACTERS - 1]}…"
 
 
 def hashed(part: Part) -> Part:
@@ -150,7 +171,7 @@ class Expand:
         for fetched in self._turning("fetching", self._fetcher.stream(documents_of(documents))):
             for row in self._named(fetched) if suspect else self._rows(fetched):
                 rows.append(unnamed(row, fetched.document))
-                size += len(row.get("content") or b"") + len(row.get("checked_content") or b"")
+                size += sum(len(row.get(name) or "") for name in WEIGHTY)
                 failed += row.get("status") is Status.ERROR and "parts_total" not in row
                 parts += row.get("status") is None
                 if size >= TABLE_BYTES:

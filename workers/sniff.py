@@ -58,6 +58,8 @@ SIGNATURES = (
     _signature("image/png", "image", rb"\x89PNG\r\n\x1a\n"),
     _signature("image/gif", "image", rb"GIF8[79]a"),
     _signature("image/webp", "image", rb"RIFF....WEBP"),
+    # Of the raws that are TIFFs, the one that says so in its first bytes: its first page is a preview.
+    _signature("image/x-canon-cr2", None, rb"II\*\0....CR\x02\0"),
     _signature("image/tiff", "image", rb"II[*+]\0|MM\0[*+]"),
     # Bytes 6 to 9 are zero, then the header's size: two letters alone would take in any text.
     _signature("image/bmp", "image", rb"BM....\0\0\0\0....[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0"),
@@ -130,6 +132,10 @@ REMEDIES = {
     "text/plain": "text",
 }
 
+TIFF_RAWS = ("cr2", "nef", "nrw", "arw", "sr2", "dng", "pef", "srw", "3fr", "iiq", "erf", "mef", "rwl")
+"""Extensions of raws that are TIFFs by their first bytes: what would be read is the thumbnail, for the photo
+is in a directory below, undeveloped. Only here does a name weigh more than a signature."""
+
 CLAIMS = {
     "pdf": "application/pdf",
     **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif", "mpo"), "image/jpeg"),
@@ -181,7 +187,7 @@ UNREAD = {
     **dict.fromkeys(("xls", "xlsx", "ods"), "a spreadsheet"),
     "epub": "EPUB",
     "xps": "XPS",
-    **dict.fromkeys(("cr2", "cr3", "nef", "arw", "dng", "raf", "orf", "rw2"), "a camera's raw image"),
+    **dict.fromkeys((*TIFF_RAWS, "cr3", "raf", "orf", "rw2"), "a camera's raw image"),
     **dict.fromkeys(("mid", "midi"), "MIDI"),
 }
 """Extension -> a document, picture or recording that no expander reads."""
@@ -206,6 +212,8 @@ def sniff(head: bytes, name: str) -> Sniffed:
             return Sniffed("application/x-empty", None, None)
         raise EmptyObject("the object has zero bytes: it was created, and nothing was ever written to it")
     found = _medium(head, claim)
+    if found is not None and found.media_type == "image/tiff" and extension in TIFF_RAWS:
+        found = None
     if found is not None and found.expander is not None:
         return Sniffed(found.media_type, found.expander, claim)
     if extension in UNREAD or found is not None:

@@ -34,6 +34,13 @@ nothing to do with each other a half."""
 MISSING_SECONDS = 0.5
 """Headers of MP3 and AAC are estimates; what is missing beyond this is noted."""
 
+MENDED = re.compile(r"^(?:data :| SSND :|  Data Size +:) .*should be", re.MULTILINE)
+"""What libsndfile's log says of a WAV, AIFF or AU that was cut off: it mends them, and says so only there."""
+ENDS_EARLY = re.compile(r"^(?:riff|  Riff size) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""And of a W64 or RF64, about the file as a whole, which may also be longer than it says."""
+PADDING_BYTES = 8
+"""What a W64 may lack at its end, as its chunks are rounded up to so many, and have all its sound."""
+
 ESTIMATED = ("MP3", "OGG", "FLAC")
 """Formats of which libsndfile reads no more than it takes a recording to be: of an MP3 with a variable bit
 rate and no header that says so, what its first frames would make of it; of recordings one behind the other in
@@ -49,8 +56,9 @@ FFMPEG_FORMATS = "aac,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpe
 class _Source:
     """A decoder at work: blocks of (rate, channels x samples), and what it says of the file.
 
-    `promised` is the length the header states, in seconds; `notes` grow while the blocks are read, and
-    `unread` is, once they are, how many bytes of the file were not looked at.
+    `promised` is the length the header states, in seconds; `notes` grow while the blocks are read. Once they
+    are, `unread` is how many bytes of the file were not looked at, and `reached` how far its packets came, in
+    seconds, if it is by their times that the header counts.
     """
 
     metadata: dict[str, str]
@@ -58,6 +66,7 @@ class _Source:
     blocks: Iterator[tuple[int, Samples]]
     notes: list[str]
     unread: int = 0
+    reached: float = 0.0
 
 
 def decode(path: Path, raw: Path, rate: int, limits: Limits) -> tuple[dict[str, str], list[str]]:
@@ -96,7 +105,7 @@ def decode(path: Path, raw: Path, rate: int, limits: Limits) -> tuple[dict[str, 
             source.notes.append("decoding stopped at damaged data; what came before it is kept")
     if behind > MISSING_SECONDS:
         source.notes.append(f"there are {behind:.1f} s behind the end that its header states; they are heard")
-    if source.promised * rate - kept > MISSING_SECONDS * rate:
+    if source.promised - max(kept / rate, source.reached) > MISSING_SECONDS:
         source.notes.append(f"its header promises {source.promised:.1f} s, {kept / rate:.1f} s are there")
     return source.metadata, source.notes
 
@@ -128,8 +137,7 @@ def _by_soundfile(path: Path) -> _Source:
         "channels": str(file.channels),
         **{key: value for key, value in file.copy_metadata().items() if value},
     }
-    # libsndfile mends a WAV that was cut off and says so only in its log.
-    mended = re.search(r"^data : .*should be", file.extra_info, re.MULTILINE)
+    mended = _is_mended(file.extra_info)
     notes = ["its header states another length than it has; what is there is used"] if mended else []
 
     def blocks() -> Iterator[tuple[int, Samples]]:
@@ -142,6 +150,12 @@ def _by_soundfile(path: Path) -> _Source:
 
     source = _Source(metadata, file.frames / file.samplerate, blocks(), notes)
     return source
+
+
+def _is_mended(log: str) -> bool:
+    return bool(MENDED.search(log)) or any(
+        int(stated) - int(there) > PADDING_BYTES for stated, there in ENDS_EARLY.findall(log)
+    )
 
 
 def _sound(path: Path, reason: str, *, unsized: bool = False) -> tuple[Any, Any]:
@@ -185,19 +199,35 @@ def _by_ffmpeg(path: Path, reason: str, *, unsized: bool = False) -> _Source:
         "channels": str(stream.codec_context.channels),
         **{key: value for key, value in container.metadata.items() if value},
     }
-    promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-    notes: list[str] = []
-    return _Source(metadata, promised, _frames(container, stream, notes), notes)
+    source = _Source(metadata, promised_seconds(container, stream), iter(()), [])
+    source.blocks = _frames(container, stream, source)
+    return source
 
 
-def _frames(container: Any, stream: Any, notes: list[str]) -> Iterator[tuple[int, Samples]]:
+def promised_seconds(container: Any, stream: Any) -> float:
+    """Seconds that the header states. Matroska has no length of a stream, but most programs put one in a tag
+    ("00:00:03.014000000"); or else there is the length of the whole, which is that of its longest stream."""
+    import av
+
+    if stream.duration:
+        return float(stream.duration * (stream.time_base or 0))
+    tag = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if tag:
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+    alone = len(container.streams) == 1
+    return float(container.duration / av.time_base) if alone and container.duration else 0.0
+
+
+def _frames(container: Any, stream: Any, source: _Source) -> Iterator[tuple[int, Samples]]:
     """Blocks of channels x samples. Damaged packets are left out, and counted."""
     import av
 
-    shape, damaged = None, 0
+    shape, damaged, end, notes = None, 0, 0, source.notes
     resampler: Any = None
     with closing(container):
         for packet in _packets(container, stream, notes):
+            if packet.pts is not None:
+                end = packet.pts + (packet.duration or 0)
             try:
                 frames = packet.decode()
             except MemoryError:
@@ -213,6 +243,9 @@ def _frames(container: Any, stream: Any, notes: list[str]) -> Iterator[tuple[int
                     resampler = av.AudioResampler("flt", frame.layout, frame.sample_rate)
                 for packed in resampler.resample(frame):
                     yield packed.sample_rate, packed.to_ndarray().reshape(-1, packed.layout.nb_channels).T
+        if not stream.duration:
+            # By time, not by sound: calls are kept without the packets in which nobody spoke.
+            source.reached = float(end * (stream.time_base or 0))
     if damaged:
         notes.append(f"{damaged:,} damaged packets are left out")
 

@@ -64,6 +64,7 @@ FAULTS = {
     "pdfminer.six__patchelf.pdf": "corrupt",  # Likewise: no deflate data in its content stream.
     "format-corpus__T02-01_001_document-catalog-No-document-catalog.pdf": "corrupt",
     "format-corpus__T02-02_007_page-tree-wrong-count.pdf": "corrupt",
+    "tika__testPDF_bad_page_303226.pdf": "corrupt",  # One page of 19: two thirds of it cannot be made out.
     "qpdf__append-xref-loop.pdf": "corrupt",
     "qpdf__bad11.pdf": "corrupt",
     "qpdf__many-nulls.pdf": "corrupt",

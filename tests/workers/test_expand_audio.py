@@ -204,16 +204,29 @@ def test_what_cannot_be_heard_is_corrupt_and_playlists_are_not_followed(tmp_path
         expanded(tmp_path / "a", tmp_path)
 
 
-def test_a_recording_that_was_cut_off_is_kept_and_says_so(tmp_path):
-    wav(tmp_path / "a.wav", tone(10.0), subtype="PCM_16")
-    soundfile.write(tmp_path / "a.flac", np.stack([tone(10.0, 44_100)] * 2, axis=1), 44_100)
-    for name in ("a.wav", "a.flac"):
-        whole = (tmp_path / name).read_bytes()
-        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-        opened, parts = expanded(tmp_path / name, tmp_path)
-        assert 4.0 < len(heard(parts)) / RATE < 6.0
-        assert any("its header" in warning for warning in opened.warnings)
-        assert not np.isnan(heard(parts)).any()
+@pytest.mark.parametrize("kind", ["wav", "flac", "aiff", "au", "w64", "rf64", "mkv", "untagged.mkv", "webm"])
+def test_a_recording_that_was_cut_off_is_kept_and_says_so(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    if kind in ("mkv", "untagged.mkv", "webm"):
+        muxed(path, tone(10.0, 48_000)[None], 48_000, "libopus")
+    elif kind == "flac":
+        soundfile.write(path, np.stack([tone(10.0, 44_100)] * 2, axis=1), 44_100)
+    else:
+        soundfile.write(path, tone(10.0), RATE, format=kind.upper(), subtype="PCM_16")
+    whole = path.read_bytes()
+    if kind.startswith("untagged"):
+        # Not every program writes the length of each stream besides that of the whole.
+        whole = whole.replace(b"DURATION", b"PURATION")
+        path.write_bytes(whole)
+    (tmp_path / "whole").mkdir()
+    opened, _ = expanded(path, tmp_path / "whole")
+    assert opened.warnings == ()
+
+    path.write_bytes(whole[: len(whole) // 2])
+    opened, parts = expanded(path, tmp_path)
+    assert 4.0 < len(heard(parts)) / RATE < 6.0
+    assert any("its header" in warning for warning in opened.warnings)
+    assert not np.isnan(heard(parts)).any()
 
 
 def test_damage_in_the_middle_costs_the_damaged_packets(tmp_path):

@@ -20,6 +20,8 @@ MP3 = (b"\xff\xfb\x90\x00" + bytes(413)) * 3
 MP3_25 = (b"\xff\xe3\x20\xc4" + bytes(100)) * 20
 ADTS = (b"\xff\xf1\x60\x40\x05\x5f\xfc" + bytes(35)) * 3
 
+CR2 = b"II*\x00\x10\x00\x00\x00CR\x02\x00"
+
 
 def ftyp(brand):
     return b"\x00\x00\x00\x18ftyp" + brand + bytes(12)
@@ -120,11 +122,21 @@ def test_an_empty_document_is_a_fault(name):
         (b"<svg xmlns=", "logo.svg", "SVG"),
         (b"%!PS-Adobe-3.0", "x.eps", "PostScript"),
         (ftyp(b"crx "), "x.cr3", "raw image"),
+        (CR2, "x.cr2", "raw image"),
+        (CR2, "x.tif", "image/x-canon-cr2"),
+        (b"II*\x00", "IMG_1.NEF", "raw image"),
+        (b"II*\x00\x08\x00\x00\x00", "s3://bucket/x.dng", "raw image"),
+        (b"MM\x00*\x00\x00\x00\x08", "x.arw", "raw image"),
+        (b"MM\x00*\x00\x00\x00\x08", "x.pef", "raw image"),
     ],
 )
 def test_media_that_nobody_reads_say_so(head, name, words):
     with pytest.raises(UnsupportedMedia, match=words):
         sniff(head, name)
+
+
+def test_what_a_camera_did_not_write_is_read_under_a_raws_name():
+    assert sniff(JPEG, "x.dng") == Sniffed("image/jpeg", "image", None)
 
 
 def test_the_table_agrees_with_the_expanders():

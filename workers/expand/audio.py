@@ -77,11 +77,12 @@ class AudioExpander:
             (begin * hop, min(end * hop, samples))
             for begin, end in segments.segments(power, options.segment_seconds)
         ]
-        metadata["duration_seconds"] = f"{samples / rate:.3f}"
+        length = {"duration_seconds": f"{samples / rate:.3f}"}
         return Opened(
             parts_total=max(1, len(heard)),
             plan={"segments": heard, "samples": samples},
-            metadata=metadata,
+            # In front, since only so many of them are kept; over a tag of the file's with this name.
+            metadata=length | metadata | length,
             warnings=tuple(notes),
         )
 

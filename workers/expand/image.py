@@ -49,11 +49,11 @@ ImageOps.exif_transpose would do it at full size; after scaling it is a tenth of
 
 REDUCED = 1
 """Bit of TIFF's NewSubfileType that marks a smaller copy of another page."""
+SUB_IFDS = 330
+"""TIFF tag: directories below this page's own. Behind the thumbnail of a raw, the photo is in one."""
 
 DESCRIBED = {270: "description", 271: "make", 272: "model", 305: "software", 306: "modified", 315: "artist"}
 """EXIF tags kept as metadata. Where a picture was taken is not among them."""
-
-METADATA_CHARACTERS = 500
 
 
 class ImageExpander:
@@ -185,6 +185,7 @@ def _frames(image: Image, limits: Limits) -> tuple[list[int], list[str]]:
 def _pages(image: Image, limits: Limits) -> tuple[list[int], list[str]]:
     frames: list[int] = []
     notes: list[str] = []
+    copies, below = 0, False
     for frame in itertools.count():
         try:
             image.seek(frame)
@@ -198,12 +199,21 @@ def _pages(image: Image, limits: Limits) -> tuple[list[int], list[str]]:
             frames.append(frame)
             break
         if int(image.tag_v2.get(254, 0)) & REDUCED:  # type: ignore[attr-defined]
-            notes.append("smaller copies of its pages are left out")
+            copies, below = copies + 1, below or SUB_IFDS in image.tag_v2  # type: ignore[attr-defined]
             continue
         frames.append(frame)
         if len(frames) > limits.pages:
             raise _limit("its pages", "limits.pages", limits.pages)
-    return frames or [0], notes
+    if not frames and (copies > 1 or below):
+        raise UnsupportedMedia(
+            "it holds smaller copies of a picture and not the picture itself, as a camera's raw image does: "
+            "convert it to PDF or PNG, or exclude it",
+            stage="expand",
+        )
+    if not frames:
+        # Not a raw's: some scanners mark the one page they write.
+        return [0], [*notes, "its only page is marked as a smaller copy of another; it is shown"]
+    return frames, [*notes, *(["smaller copies of its pages are left out"] if copies else [])]
 
 
 def _described(image: Image, notes: list[str]) -> dict[str, str]:
@@ -217,9 +227,7 @@ def _described(image: Image, notes: list[str]) -> dict[str, str]:
     except (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, ArithmeticError) as error:
         notes.append(f"its EXIF cannot be read: {error}")
         return {}
-    return {
-        name: text.strip("\0 ")[:METADATA_CHARACTERS] for name, text in found.items() if text.strip("\0 ")
-    }
+    return {name: text.strip("\0 ") for name, text in found.items() if text.strip("\0 ")}
 
 
 def _part(image: Image, index: int, frame: int, options: ExpandOptions, limits: Limits) -> Part:

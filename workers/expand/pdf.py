@@ -13,6 +13,7 @@ from schemas.rows import Pages, PartKind, Upright
 from workers.cut_off import CUT_SHARE, share_cut_off
 from workers.expand import ExpandOptions, Opened, Part
 from workers.guard import REFUSED_MEMORY
+from workers.page_content import complaints, is_sound, pictured
 from workers.page_tree import hold_all, pages_in_tree
 from workers.text_layer import FEWEST, is_checked, is_trustworthy, spans_of
 from workers.tiles import in_tiles, is_small, looks_dense, tiles_of
@@ -92,12 +93,12 @@ def _document(path: Path) -> Iterator[Any]:
     # MuPDF writes its complaints to stderr otherwise, thousands of lines for one broken file.
     pymupdf.TOOLS.mupdf_display_errors(False)
     pymupdf.TOOLS.mupdf_display_warnings(False)
-    _complaints()
+    complaints()
     try:
         # Named, and checked below: MuPDF opens a JPEG or a web page called .pdf all the same.
         document = pymupdf.open(path, filetype="pdf")
     except pymupdf.FileDataError as error:
-        words = (_complaints() or ["no objects were found"])[-1]
+        words = (complaints() or ["no objects were found"])[-1]
         raise CorruptDocument(f"MuPDF cannot read it: {words}") from error
     try:
         if not document.is_pdf:
@@ -112,13 +113,6 @@ def _document(path: Path) -> Iterator[Any]:
 def _said(error: Exception) -> str:
     """MuPDF's words without its error number."""
     return re.sub(r"^code=\d+: ", "", str(error))
-
-
-def _complaints() -> list[str]:
-    """What MuPDF has muttered since it was last asked."""
-    import pymupdf
-
-    return str(pymupdf.TOOLS.mupdf_warnings(reset=1)).strip().splitlines()
 
 
 def _metadata(document: Any) -> dict[str, str]:
@@ -151,14 +145,17 @@ def _unlock(document: Any, options: ExpandOptions) -> str | None:
 def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> Part:
     import pymupdf
 
-    _complaints()
+    complaints()
     try:
         page = document.load_page(index)
         _refuse_nothing(document, page)
         width, height = float(page.rect.width), float(page.rect.height)
         layer = page.get_textpage(flags=pymupdf.TEXTFLAGS_TEXT)
         text = _clean(page.get_text(textpage=layer)).strip("\n ")
-        trusted = _trusted(page, text, options)
+        said = _heard()
+        # What is wrong with a page that carries none, its drawing says.
+        sound = not text or is_sound(page, said)
+        trusted = _trusted(page, text, options) and sound
         as_text = _as_text(page, text, bool(trusted), options)
         drawn = Drawn() if as_text else _drawn(page, text, spans_of(layer), options, limits)
         checked = _checked(page, text, spans_of(layer), options, limits) if as_text and trusted else None
@@ -195,7 +192,7 @@ def _trusted(page: Any, text: str, options: ExpandOptions) -> bool | None:
     if not (asked and text):
         return None
     try:
-        return is_trustworthy(text, _pictured(page))
+        return is_trustworthy(text, pictured(page))
     except pymupdf.mupdf.FzErrorSystem:
         raise
     except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
@@ -278,13 +275,6 @@ def _as_text(page: Any, text: str, trusted: bool, options: ExpandOptions) -> boo
     return True
 
 
-def _pictured(page: Any) -> float:
-    """Share of the page that lies under pictures, overlaps counted twice: 1 and more for a scan."""
-    whole = abs(page.rect.get_area()) or 1.0
-    areas = [(page.rect & info["bbox"]).get_area() for info in page.get_image_info()]
-    return float(sum(areas) / whole)
-
-
 def _refuse_nothing(document: Any, page: Any) -> None:
     """Of a page that is listed and not there, as in a file that was cut off, MuPDF makes a white one."""
     place = int(page.xref)
@@ -292,20 +282,35 @@ def _refuse_nothing(document: Any, page: Any) -> None:
         raise CorruptDocument(f"page {page.number + 1} is listed, and not in the file: it was cut off")
 
 
+def _heard() -> list[str]:
+    """What MuPDF has muttered about this page so far."""
+    said = complaints(keep=True)
+    if REFUSED_MEMORY.search("\n".join(said)):
+        # What found no memory is left out, be it a page's content or a picture.
+        raise MemoryError("MuPDF left out what it had no memory for")
+    return said
+
+
 def _refuse_lost_content(page: Any, picture: Any, text: str) -> None:
     """A page whose content stream is damaged comes out white, and MuPDF only mutters about it.
 
-    A model asked to read a white page makes something up.
+    A model asked to read a white page makes something up. White under text, and no picture, may be all there
+    is: text that nobody is to see.
     """
-    complaints = _complaints()
-    if REFUSED_MEMORY.search("\n".join(complaints)):
-        # Likewise a page whose picture found no memory comes out without it.
-        raise MemoryError("MuPDF left out what it had no memory for")
-    if not complaints or text or not page.get_contents():
+    import pymupdf
+
+    said = _heard()
+    if not said or not page.get_contents():
         return
-    if picture.samples.count(0xFF) == len(picture.samples):
-        raise CorruptDocument(f"page {page.number + 1} comes out blank: {complaints[-1]}")
-    if (lost := share_cut_off(page, picture, complaints)) >= CUT_SHARE:
+    # A picture that cannot be decoded is none of those that MuPDF says it has drawn.
+    if picture.samples.count(0xFF) == len(picture.samples) and (not text or page.get_images()):
+        raise CorruptDocument(f"page {page.number + 1} comes out blank: {said[-1]}")
+    if not text:
+        is_sound(page, said)
+    lost = share_cut_off(page, picture, said)
+    # What MuPDF holds decoded it draws on the next page without a word.
+    pymupdf.TOOLS.store_shrink(100)
+    if lost >= CUT_SHARE:
         raise CorruptDocument(f"page {page.number + 1} is a scan of which some {lost:.0%} is cut off")
 
 
