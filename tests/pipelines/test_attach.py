@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +14,13 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from pipelines import attach, feed, near
+from pipelines import attach, copies, feed, near
 from pipelines.cli import app
+from pipelines.copies import Told, duplicates_of, find_known
 from pipelines.feed import Feed
 from pipelines.ledger import read_ledger
 from pipelines.plan import Plan, make_plan
 from pipelines.runner import source_of
-from pipelines.whole import due, read_wholes
 from schemas.duplicates import DuplicateOptions
 from schemas.errors import ObjectChanged
 from schemas.job import JobSpec
@@ -28,7 +28,6 @@ from schemas.rows import IDENTITY, Status
 from schemas.selection import Selection
 from workers.sinks.parquet import ParquetSink
 from workers.sinks.reading import read_columns
-from workers.storage import ObjectInfo
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 FAULT = {"stage": "infer", "category": "looping", "message": "again and again", "transient": False}
@@ -105,7 +104,11 @@ def copied(plan: Plan, *duplicates: str) -> dict[tuple[str, str], list[tuple[Any
     if duplicates:
         publish(plan, *(waiting(plan, document) for document in duplicates))
     told = waits(plan)
-    work = [(task, info) for task in (*plan.fingerprints, None) for info in files(plan, task, told)]
+    work = [
+        (task, info)
+        for task in (*plan.fingerprints, None)
+        for info in attach._files(plan, task, told.originals)
+    ]
     for task, info in work:
         attach.copy_rows(plan, task, info, told)
     found: defaultdict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
@@ -160,7 +163,7 @@ def test_a_task_that_had_another_kind_of_answer_before_is_copied_as_it_is_now(
     assert copied(new, B)["kind", "bb"] == [(0, "new"), (1, "new")]
 
 
-def test_who_was_not_met_is_the_original_of_nobody_who_is_owed_a_word(plan: Plan) -> None:
+def test_a_copy_is_given_what_anyone_has_and_the_word_of_who_was_met(plan: Plan) -> None:
     """A document that was left half-done has more answers than the one that was met, and no error."""
     publish(
         plan, *(row(plan, C, task, part, text="c") for task, part in (("ocr", 0), ("ocr", 1), ("caption", 0)))
@@ -168,119 +171,33 @@ def test_who_was_not_met_is_the_original_of_nobody_who_is_owed_a_word(plan: Plan
     publish(plan, row(plan, A, "ocr", 0, text="a"), row(plan, A, "ocr", 1, error=FAULT, text="a"))
     publish(plan, row(plan, A, "caption", None, error=FAULT, text="a"))
     found = copied(plan, B)
-    assert found["ocr", "bb"] == [(0, "a")] and found["", "bb"] == [(1, "a"), (None, "a")]
+    assert set(found["ocr", "bb"]) == {(0, "a"), (0, "c"), (1, "c")}, "of two the run sweeps one"
+    assert found["caption", "bb"] == [(0, "c")] and found["", "bb"] == [(1, "a"), (None, "a")]
 
 
-def test_a_question_about_the_whole_is_asked_of_one_document_with_a_content(
-    tmp_path: Path, fault_job: Callable[..., JobSpec]
-) -> None:
-    plan = summarized(tmp_path, fault_job)
-    told = [row(plan, each, "summarize", part, text="s") for each in (A, B, C) for part in (0, 1)]
-    publish(plan, *told, *(row(plan, D, "summarize", part, document_digest="ee" * 16) for part in (0, 1)))
-    listed = [{"document_id": each, "version": "v1", "skipped": False} for each in (A, B, C, D)]
-    groups = attach.one_of_each(plan, due(plan, pa.Table.from_pylist(listed)))
-    [group] = groups["vision"]
+def test_who_has_been_given_some_is_the_original_of_nobody(plan: Plan) -> None:
+    """As when others swept meanwhile, and it is all done again."""
+    publish(plan, row(plan, A, "ocr", 0, text="a"), row(plan, A, "ocr", 1, error=FAULT, text="a"))
+    publish(plan, row(plan, A, "caption", None, error=FAULT, text="a"))
+    publish(plan, waiting(plan, B), waiting(plan, C), waiting(plan, D))
+    for each in (B, D):
+        publish(plan, row(plan, each, "ocr", 0, text="a"), row(plan, each, "ocr", 1, error=FAULT, text="a"))
+    assert waits(plan).originals.to_pylist() == [f"{A}/v1"]
+
+
+def test_an_answer_that_is_there_twice_is_one(plan: Plan) -> None:
+    """A run that was told to ask again was ended before it had swept."""
+    publish(plan, *(row(plan, D, task, 0, text="d") for task in ("ocr", "ocr", "ocr", "caption")))
+    publish(plan, *(row(plan, A, task, part, text="a") for task in ("ocr", "caption") for part in (0, 1)))
     publish(plan, waiting(plan, B))
-    assert group.names.to_pylist() == [f"{A}/v1", f"{D}/v1"]
-    assert attach._duplicates(plan)["document_id"].to_pylist() == [B, C]
-    of_whole = plan.fingerprints["summarize"][1]
-    publish(plan, row(plan, A, "summarize", None, text="whole", fingerprint=of_whole))
-    found = copied(plan)
-    assert found["summarize", "bb"] == found["summarize", "cc"] == [(0, "s"), (1, "s"), (None, "whole")]
-
-
-def summarized(tmp_path: Path, fault_job: Callable[..., JobSpec]) -> Plan:
-    (tmp_path / "in").mkdir()
-    return make_plan(fault_job(input=str(tmp_path / "in"), tasks=["summarize"]), None, 0.0)
-
-
-def asked(plan: Plan, monkeypatch: pytest.MonkeyPatch, *listed: str) -> list[str]:
-    """Which of these documents a run that has listed them asks about as a whole."""
-
-    def copy(plan: Plan, told: attach.Told, kinds: Sequence[str | None]) -> None:
-        for task, info in [(kind, info) for kind in kinds for info in files(plan, kind, told)]:
-            attach.copy_rows(plan, task, info, told)
-
-    monkeypatch.setattr(attach, "_copy", copy)
-    rows = [{"document_id": each, "version": "v1", "skipped": False} for each in listed]
-    table = pa.Table.from_pylist(rows, pa.schema([*IDENTITY, ("skipped", pa.bool_())]))
-    attach.stand_in(plan, table)
-    groups = attach.one_of_each(plan, due(plan, table)).get("vision", [])
-    return sorted(name.partition("/")[0] for group in groups for name in group.names.to_pylist())
-
-
-def test_parts_that_a_killed_run_answered_are_not_asked_of_copies(
-    tmp_path: Path, fault_job: Callable[..., JobSpec], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan = summarized(tmp_path, fault_job)
-    publish(plan, *(row(plan, A, "summarize", part, text="s") for part in (0, 1)))
-    head = Feed(plan, source_of(plan.job))
-    assert asyncio.run(head.first(SAME, C)) == A, "of which only the question about the whole is left"
-    head.check()
-    publish(plan, waiting(plan, B), waiting(plan, C))
-    assert asked(plan, monkeypatch, A, B, C) == [A]
-
-
-def test_a_copy_stands_in_for_an_original_that_is_gone(
-    tmp_path: Path, fault_job: Callable[..., JobSpec], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan = summarized(tmp_path, fault_job)
-    publish(plan, *(row(plan, A, "summarize", part, text="s", run_id="before") for part in (0, 1)))
-    publish(plan, waiting(plan, B), waiting(plan, C))
-    [stands] = asked(plan, monkeypatch, B, C)
-    assert stands in (B, C)
-    of_whole = plan.fingerprints["summarize"][1]
-    publish(plan, row(plan, stands, "summarize", None, text="whole", fingerprint=of_whole))
-    found = copied(plan)
-    assert found["summarize", "bb"] == found["summarize", "cc"] == [(0, "s"), (1, "s"), (None, "whole")]
-
-
-def test_a_copy_that_stands_in_and_fails_speaks_for_the_others(
-    tmp_path: Path, fault_job: Callable[..., JobSpec], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan = summarized(tmp_path, fault_job)
-    publish(plan, *(row(plan, A, "summarize", part, text="s", run_id="before") for part in (0, 1)))
-    publish(plan, waiting(plan, B), waiting(plan, C))
-    [stands] = asked(plan, monkeypatch, B, C)
-    publish(plan, row(plan, stands, "summarize", None, error=FAULT, text="whole"))
-    found = copied(plan)
-    assert found["summarize", "bb"] == found["summarize", "cc"] == [(0, "s"), (1, "s")]
-    assert found["", "bb"] == found["", "cc"] == [(None, "whole")]
-
-
-def test_a_whole_that_a_killed_run_answered_is_not_asked_of_copies(
-    tmp_path: Path, fault_job: Callable[..., JobSpec], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Though they have answers about their parts of their own."""
-    plan = summarized(tmp_path, fault_job)
-    before = [
-        row(plan, each, "summarize", part, text="s", run_id="before") for each in (A, B) for part in (0, 1)
-    ]
-    of_whole = plan.fingerprints["summarize"][1]
-    publish(plan, *before, row(plan, A, "summarize", None, text="whole", fingerprint=of_whole))
-    assert asked(plan, monkeypatch, B) == []
-    assert copied(plan)["summarize", "bb"] == [(0, "s"), (1, "s"), (None, "whole")]
-
-
-def test_a_question_about_the_whole_is_of_one_version(
-    tmp_path: Path, fault_job: Callable[..., JobSpec]
-) -> None:
-    """Of a manifest's entry that could not be looked up, the output may hold two."""
-    plan = summarized(tmp_path, fault_job)
-    publish(plan, *(row(plan, A, "summarize", part, text=f"old {part}", parts_total=3) for part in range(3)))
-    publish(plan, *(row(plan, A, "summarize", part, text=f"new {part}", version="v2") for part in range(2)))
-    listed = [{"document_id": A, "version": "", "skipped": False}]
-    [group] = due(plan, pa.Table.from_pylist(listed))["vision"]
-    [documents] = read_wholes(plan, group)
-    said = dict(zip(documents["version"].to_pylist(), documents["page_text"].to_pylist(), strict=True))
-    assert said == {"v1": "old 0\n\nold 1\n\nold 2", "v2": "new 0\n\nnew 1"}
+    assert waits(plan).originals.to_pylist() == [f"{A}/v1"]
 
 
 def test_files_that_another_shard_sweeps_are_read_again(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(plan, *(row(plan, A, task, part, text="a") for task in ("ocr", "caption") for part in (0, 1)))
     publish(plan, waiting(plan, B))
     reads: list[str] = []
-    for module in (attach, feed, near):
+    for module in (attach, copies, feed, near):
         monkeypatch.setattr(module, "read_parts", once_swept(module.read_parts, reads))
     monkeypatch.setattr(attach, "_copy", lambda plan, told, kinds: None)
     assert attach.attach(plan) == 1
@@ -291,12 +208,9 @@ def test_files_that_another_shard_sweeps_are_read_again(plan: Plan, monkeypatch:
     assert len(reads) > 5
 
 
-def files(plan: Plan, task: str | None, told: attach.Told) -> list[ObjectInfo]:
-    return attach._files(plan, task, told.originals)
-
-
-def waits(plan: Plan) -> attach.Told:
-    return attach.find_originals(plan, attach._duplicates(plan))
+def waits(plan: Plan) -> Told:
+    duplicates = duplicates_of(plan)
+    return find_known(plan, duplicates).told(duplicates)
 
 
 def once_swept(read: Callable[..., Any], reads: list[str]) -> Callable[..., Any]:
