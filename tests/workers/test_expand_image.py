@@ -205,7 +205,7 @@ def test_pages_of_a_tiff_are_parts_and_its_thumbnails_are_not(tmp_path):
     assert opened.warnings == ("smaller copies of its pages are left out",)
 
 
-def copies(path, count, behind=None):
+def copies(path, widths, behind=None):
     """A TIFF whose frames are all marked as smaller copies; `behind`, of a picture in a directory below."""
     reduced = TiffImagePlugin.ImageFileDirectory_v2()
     reduced[254] = 1
@@ -213,25 +213,29 @@ def copies(path, count, behind=None):
         reduced[330] = behind
         reduced.tagtype[330] = 4
     with TiffImagePlugin.AppendingTiffWriter(str(path), True) as out:
-        for number in range(count):
-            Image.new("RGB", (160, 120), "red").save(out, "TIFF", tiffinfo=reduced)
-            if number + 1 < count:
+        for number, width in enumerate(widths, 1):
+            Image.new("RGB", (width, 120), "red").save(out, "TIFF", tiffinfo=reduced)
+            if number < len(widths):
                 out.newFrame()
     return path
 
 
-@pytest.mark.parametrize(("count", "behind"), [(1, 8), (2, None), (2, 8)])
-def test_the_thumbnail_of_a_raw_is_not_the_photo(tmp_path, count, behind):
+@pytest.mark.parametrize(("widths", "behind"), [([160], 8), ([160, 80], None), ([160, 160], 8)])
+def test_the_thumbnail_of_a_raw_is_not_the_photo(tmp_path, widths, behind):
     """Under whatever name; a DNG, NEF or ARW has its picture in a directory below that of the thumbnail."""
     with pytest.raises(UnsupportedMedia, match=r"smaller copies.*convert it to PDF or PNG") as caught:
-        expanded(copies(tmp_path / "a.tif", count, behind))
+        expanded(copies(tmp_path / "a.tif", widths, behind))
     assert caught.value.fields["stage"] == "expand"
 
 
-def test_an_only_page_that_is_marked_as_a_copy_is_all_there_is(tmp_path):
-    opened, [part] = expanded(copies(tmp_path / "a.tif", 1))
-    assert part.width == 160
-    assert opened.warnings == ("its only page is marked as a smaller copy of another; it is shown",)
+@pytest.mark.parametrize("count", [1, 3])
+def test_pages_of_one_size_that_are_all_marked_as_copies_are_all_there_is(tmp_path, count):
+    path = copies(tmp_path / "a.tif", [160] * count)
+    opened, parts = expanded(path)
+    assert [(part.error, part.width) for part in parts] == [(None, 160)] * count
+    assert opened.warnings == ("all its pages are marked as smaller copies of others; they are shown",)
+    with pytest.raises(LimitExceeded, match=rf"limits\.pages = {count - 1}"):
+        expanded(path, limits=LIMITS.model_copy(update={"pages": count - 1}))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "MPO", "AVIF"])

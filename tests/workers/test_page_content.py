@@ -9,6 +9,7 @@ import pytest
 from schemas.errors import CorruptDocument
 from schemas.rows import Pages
 from tests.workers.test_expand_pdf import GREY_NOISE, buffered, expanded, scan
+from workers import page_content
 from workers.expand import ExpandOptions
 
 WAYS = [Pages.IMAGE, Pages.AUTO, Pages.TEXT]
@@ -168,6 +169,133 @@ def test_what_lacks_but_its_checksum_is_read(tmp_path, pages):
         [part] = read(path, pages)
         assert part.error is None and part.text == whole and part.trusted in (True, None)
         assert bool(part.content) == (pages is Pages.IMAGE)
+
+
+CODED = {
+    "/Fl": lambda stream: stream,
+    "[/Crypt /FlateDecode]": lambda stream: stream,
+    "[/ASCII85Decode /FlateDecode]": lambda stream: base64.a85encode(stream) + b"~>",
+    "[/A85 /Fl]": base64.a85encode,
+    "[/ASCIIHexDecode /FlateDecode]": lambda stream: stream.hex().encode() + b">",
+    "[/AHx /Fl]": lambda stream: stream.hex().encode()[:-1],
+    "9 0 R": lambda stream: stream,
+    "[9 0 R]": lambda stream: stream,
+}
+
+
+def coded(path, document, filters, keep):
+    [xref], name = document[0].get_contents(), document.get_new_xref()
+    document.update_object(name, "/FlateDecode")
+    stream = CODED[filters](keep(zlib.compress(document.xref_stream(xref))))
+    with_stream(document, xref, stream, filters.replace("9", str(name)) if "9 0" in filters else filters)
+    document.save(path)
+    return path
+
+
+@pytest.mark.parametrize("filters", CODED)
+def test_however_its_filter_is_spelled(tmp_path, filters):
+    for lacks in (-3, None) if filters in ("[/A85 /Fl]", "[/AHx /Fl]") else (-3,):
+        [part] = read(coded(tmp_path / "a.pdf", written(), filters, lambda s, to=lacks: s[:to]), Pages.AUTO)
+        assert part.error is None and part.trusted and part.text.endswith(LINES[-1])
+    assert refused(read(coded(tmp_path / "b.pdf", written(), filters, half), Pages.AUTO), "lacks the end")
+
+
+def lzw(data):
+    """Every byte a code of its own, and no code that says that it ends."""
+    bits = "".join(f"{256:09b}" * (at % 200 == 0) + f"{byte:09b}" for at, byte in enumerate(data))
+    return bytes(int(bits[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(bits), 8))
+
+
+def test_one_in_lzw_without_its_end_marker_is_drawn(tmp_path):
+    document = written()
+    [xref] = document[0].get_contents()
+    with_stream(document, xref, lzw(document.xref_stream(xref) + b"0 0 m 9 9 l S"), "/LZWDecode")
+    document.save(tmp_path / "a.pdf")
+    [part] = read(tmp_path / "a.pdf", Pages.AUTO)
+    assert part.error is None and part.content and part.trusted is False
+
+
+@pytest.mark.parametrize("pages", WAYS)
+@pytest.mark.parametrize(("which", "blank"), [(0, b"\n"), (1, b"\n"), (1, b"\r\n\r\n")])
+def test_a_stream_of_blanks_is_nothing_lost(tmp_path, pages, which, blank):
+    document = written((40, 40), (240, 40))
+    document.update_stream(document[0].get_contents()[1 - which], written()[0].read_contents())
+    path = cut(tmp_path / "a.pdf", document, document[0].get_contents()[which], lambda _: blank)
+    [part] = read(path, pages)
+    assert part.error is None and part.text.endswith(LINES[-1])
+
+
+@pytest.mark.parametrize("raw", [b"~>", b"<~~>"])
+def test_nor_is_one_of_nothing_but_its_marker(tmp_path, raw):
+    document = written((240, 1), (40, 40))
+    with_stream(document, document[0].get_contents()[0], raw, "[/ASCII85Decode /FlateDecode]")
+    document.save(tmp_path / "a.pdf")
+    [part] = read(tmp_path / "a.pdf", Pages.AUTO)
+    assert part.error is None and part.content and part.text.endswith(LINES[-1])
+
+
+@pytest.mark.parametrize("pages", WAYS)
+def test_but_what_follows_a_wrong_one_is_lost(tmp_path, pages):
+    document = written((40, 40), (240, 40), (440, 40))
+    path = cut(tmp_path / "a.pdf", document, document[0].get_contents()[1], lambda _: b"\r\n\r\n")
+    assert refused(read(path, pages), "lacks the end")
+
+
+@pytest.mark.parametrize("other", ["999 0 R", "0 0 R", "null", "7"])
+def test_nor_is_one_that_is_listed_and_not_there(tmp_path, other):
+    document = written()
+    page = document[0]
+    [xref] = page.get_contents()
+    with_stream(document, xref, zlib.compress(document.xref_stream(xref))[:-4])
+    document.xref_set_key(page.xref, "Contents", f"[{xref} 0 R {other}]")
+    document.save(tmp_path / "a.pdf")
+    for pages in WAYS:
+        [part] = read(tmp_path / "a.pdf", pages)
+        assert part.error is None and part.text.endswith(LINES[-1])
+
+
+def nested(drawn):
+    """A page that lacks a checksum, whose form b holds a form c that was cut off; a is never drawn."""
+    document = written()
+    page = document[0]
+    [content] = page.get_contents()
+    a, b, c = (document.get_new_xref() for _ in range(3))
+    below = {a: f"/XObject<</c#20c {c} 0 R>>", b: f"/XObject<</c#20c {c} 0 R>>", c: ""}
+    for form in (a, b, c):
+        words = "/Type/XObject/Subtype/Form/BBox[0 0 99 99]/Resources"
+        document.update_object(form, f"<<{words}<</Font<<>>{below[form]}>>>>")
+        said = b"0 0 m 9 9 l S " * 99 if form == c else b"q /c#20c Do Q"
+        document.update_stream(form, said, compress=False)
+    if not drawn:
+        document.update_stream(b, b"% nothing", compress=False)
+    with_stream(document, c, half(zlib.compress(document.xref_stream(c))))
+    holder = int(document.xref_get_key(page.xref, "Resources")[1].split()[0])
+    document.xref_set_key(holder, "XObject", f"<</a {a} 0 R/b {b} 0 R>>")
+    with_stream(document, content, zlib.compress(document.xref_stream(content) + b"\nq /b Do Q\n")[:-4])
+    return document
+
+
+@pytest.mark.parametrize("pages", WAYS)
+@pytest.mark.parametrize("drawn", [True, False])
+def test_a_form_that_was_cut_off_spoils_the_pages_that_draw_it(tmp_path, pages, drawn):
+    nested(drawn).save(tmp_path / "a.pdf")
+    [part] = read(tmp_path / "a.pdf", pages)
+    assert refused([part], "lacks the end") if drawn else part.error is None and part.text
+
+
+def test_of_very_many_forms_some_are_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_content, "MOST_DRAWN", 1)
+    nested(drawn=True).save(tmp_path / "a.pdf")
+    [part] = read(tmp_path / "a.pdf", Pages.AUTO)
+    assert part.error is None and part.content and part.trusted is False
+
+
+@pytest.mark.parametrize("most", [100, 1000])
+def test_so_it_is_of_very_long_content(tmp_path, monkeypatch, most):
+    monkeypatch.setattr(page_content, "MOST_BYTES", most)
+    document = written()
+    [part] = read(cut(tmp_path / "a.pdf", document, document[0].get_contents()[0], half), Pages.AUTO)
+    assert part.error is None and part.content and part.trusted is False
 
 
 def test_what_its_writer_never_finished_is_read(tmp_path):

@@ -185,7 +185,7 @@ def _frames(image: Image, limits: Limits) -> tuple[list[int], list[str]]:
 def _pages(image: Image, limits: Limits) -> tuple[list[int], list[str]]:
     frames: list[int] = []
     notes: list[str] = []
-    copies, below = 0, False
+    copies, below = dict[int, tuple[int, int]](), False
     for frame in itertools.count():
         try:
             image.seek(frame)
@@ -199,20 +199,23 @@ def _pages(image: Image, limits: Limits) -> tuple[list[int], list[str]]:
             frames.append(frame)
             break
         if int(image.tag_v2.get(254, 0)) & REDUCED:  # type: ignore[attr-defined]
-            copies, below = copies + 1, below or SUB_IFDS in image.tag_v2  # type: ignore[attr-defined]
+            copies[frame] = image.size
+            below = below or SUB_IFDS in image.tag_v2  # type: ignore[attr-defined]
             continue
         frames.append(frame)
         if len(frames) > limits.pages:
             raise _limit("its pages", "limits.pages", limits.pages)
-    if not frames and (copies > 1 or below):
+    if not frames and (below or len({*copies.values()}) > 1):
         raise UnsupportedMedia(
             "it holds smaller copies of a picture and not the picture itself, as a camera's raw image does: "
             "convert it to PDF or PNG, or exclude it",
             stage="expand",
         )
+    if len(copies) > limits.pages and not frames:
+        raise _limit("its pages", "limits.pages", limits.pages)
     if not frames:
-        # Not a raw's: some scanners mark the one page they write.
-        return [0], [*notes, "its only page is marked as a smaller copy of another; it is shown"]
+        # Not a raw's: some scanners and fax machines mark all that they write.
+        return [*copies], [*notes, "all its pages are marked as smaller copies of others; they are shown"]
     return frames, [*notes, *(["smaller copies of its pages are left out"] if copies else [])]
 
 

@@ -13,8 +13,9 @@ from schemas.rows import Pages, PartKind, Upright
 from workers.cut_off import CUT_SHARE, share_cut_off
 from workers.expand import ExpandOptions, Opened, Part
 from workers.guard import REFUSED_MEMORY
-from workers.page_content import complaints, is_sound, pictured
+from workers.page_content import is_sound, pictured
 from workers.page_tree import hold_all, pages_in_tree
+from workers.stream_ends import complaints
 from workers.text_layer import FEWEST, is_checked, is_trustworthy, spans_of
 from workers.tiles import in_tiles, is_small, looks_dense, tiles_of
 from workers.turned import upright_turn
