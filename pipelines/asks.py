@@ -33,11 +33,19 @@ MIN_WHOLE_CHARACTERS = 120
 ANSWERING = (
     "extra_body",
     "hf_overrides",
+    "kv_cache_dtype",
+    "logits_processors",
     "mm_processor_kwargs",
     "override_generation_config",
     "quantization",
+    "tokenizer",
+    "tokenizer_revision",
 )
-"""Options of engines that change answers, rather than how fast they come."""
+"""Options of engines that change answers, rather than how fast they come. `dtype` is none: it is for speed,
+and which is taken where none is named depends on the machine. A chat template is the model's own."""
+HASHED_ROOM = 5_781
+"""In place of how much text of a page fits, wherever pages may be shown as text: what it was for `ocr` while
+it was hashed, so that answers of then are found again."""
 
 
 def _shown(model: Model, expand: ExpandOptions) -> tuple[Shown, ...]:
@@ -178,12 +186,14 @@ def make_names(job: JobSpec, config: EngineConfig) -> Ask | None:
 
 def _options(expand: ExpandOptions) -> dict[str, Any]:
     """What of the expand options changes the answers."""
-    return expand.model_dump(mode="json", exclude=ExpandOptions.UNSEEN, exclude_none=True)
+    seen = expand.model_dump(mode="json", exclude=ExpandOptions.UNSEEN, exclude_none=True)
+    return seen | {"text_characters": 0 if expand.pages is Pages.IMAGE else HASHED_ROOM}
 
 
 def _told(config: EngineConfig) -> dict[str, str]:
     """What of the engine's own options changes the answers, as an ingredient; none where there is nothing."""
-    told = {name: config.options[name] for name in ANSWERING if config.options.get(name)}
+    given = {name: config.options.get(name) for name in ANSWERING}
+    told = {name: value for name, value in given.items() if value and value != "auto"}
     shown = told.get("mm_processor_kwargs")
     if isinstance(shown, dict) and shown.keys() == {"max_soft_tokens"}:
         del told["mm_processor_kwargs"]  # it is in the size that pictures are shown at

@@ -38,6 +38,7 @@ GROUP = 2_000
 """Documents a task: some 20 MB of text, if they have ten pages each."""
 RETRIES = 5
 KEYS = ("document_id", "version", "answers", "answered_at", "run_id")
+NONE = pa.array([], pa.string())
 
 
 def assemble(
@@ -46,6 +47,7 @@ def assemble(
     listed: pa.Table,
     settled: pa.Table,
     check: Callable[[], None] | None = None,
+    filtered: pa.Array = NONE,
 ) -> int:
     """Write the rows that are due, then take out those they replace. Runs on the connected Ray.
 
@@ -58,6 +60,8 @@ def assemble(
         listed: the run's list: document_id, version.
         settled: document_id and name of what this run has brought to an end.
         check: raises if this run may not write any more.
+        filtered: ids of what it had nothing to ask about. Their rows go that say that all failed; one with
+            answers stays, as they do.
 
     Returns:
         How many rows were written.
@@ -78,6 +82,8 @@ def assemble(
     old = old.filter(pc.invert(pc.is_in(old["file"], places)))
     there = old.select(["file", "row"])
     replaced = pc.is_in(old["document_id"], due["document_id"].combine_chunks())
+    moot = pc.and_(pc.is_in(old["document_id"], filtered), pc.equal(old["answers"], 0))
+    replaced = pc.or_(replaced, moot)
     gone = [old.filter(replaced).select(["file", "row"])]
     gone.append(doubles(old.filter(pc.invert(replaced)), ["document_id"], latest="run_id"))
     remove_rows(plan, files, there, pa.concat_tables(gone), check)
@@ -173,6 +179,10 @@ def _due(holdings: Holdings, listed: pa.Table, settled: pa.Table, old: pa.Table,
     wanted = _state(done["name"], done["answered"], pc.take(latest["answered_at_max"], places))
     there = _state(names_of(old), old["answers"], old["answered_at"])
     stale = pc.invert(pc.is_in(wanted, there.combine_chunks()))
+    # Of what could not be looked up a row with answers says more than that.
+    told = old["document_id"].filter(pc.greater(old["answers"], 0)).combine_chunks()
+    in_doubt = pc.and_(pc.ends_with(settled["name"], "/"), pc.is_in(settled["document_id"], told))
+    settled = settled.filter(pc.invert(in_doubt))
     return pa.concat_tables([settled, done.filter(stale).select(settled.column_names)])
 
 

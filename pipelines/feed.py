@@ -12,7 +12,6 @@ import asyncio
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,14 +24,16 @@ from pipelines.holdings import settled_down
 from pipelines.incremental import passed_over, versions_met, walk
 from pipelines.ledger import Ledger, read_ledger
 from pipelines.runs import encoded
-from schemas.errors import GemstreamError, JobError, ObjectMissing, SnapshotGone
-from schemas.rows import PartKind, listed_schema
+from pipelines.sources.listing import documents_table
+from schemas.errors import GemstreamError, JobError, SnapshotGone
+from schemas.rows import KEPT, PartKind, listed_schema
+from workers.fetch import IN_DOUBT
 from workers.originals import Firsts
 from workers.registry import EXPANDERS, resolve
-from workers.sinks.parquet import encode
 from workers.sinks.reading import read_parts
 from workers.sniff import HEAD_BYTES, sniff
-from workers.storage.factory import join, open_storage
+from workers.storage import ObjectInfo
+from workers.storage.factory import join, list_if_there, look_up, open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,12 @@ _PASSING = ("kept", "address")
 DIGESTED = ("document_id", "version", "document_digest")
 
 ROUTERS = 16
-"""Threads that read heads of objects when there is more than one lane: a head is one small GET."""
+"""Threads that read heads of objects when there is more than one lane, and look up what could not be: each is
+one small request."""
+
+
+GROUP_ROWS = 100_000
+"""Of a row group of the list, some 20 MB."""
 
 
 def chunk_uri(output: str, run_id: str, index: int) -> str:
@@ -181,15 +187,44 @@ class Feed:
 
     def _routed(self, documents: pa.Table, ledger: Ledger, routers: ThreadPoolExecutor) -> pa.Table:
         """Mark what is owed and what is not, and name the lane of the rest."""
-        documents = in_scope(documents, self._plan)
+        documents = self._met_again(in_scope(documents, self._plan), routers)
         reasons = ledger.reasons(documents)
         skipped = ledger.skipped(reasons)
         idle = pc.or_(skipped, pc.invert(ledger.needed(documents)))
         pools = self._lanes(documents, idle, routers)
         documents = documents.drop_columns("lane").append_column("lane", pools)
         documents = documents.append_column("reason", reasons).append_column("skipped", skipped)
-        documents = documents.append_column("kept", ledger.kept_answers(documents))
+        documents = documents.append_column("kept", self._kept(documents, ledger))
         return documents.select(self._schema.names).cast(self._schema)
+
+    def _met_again(self, documents: pa.Table, routers: ThreadPoolExecutor) -> pa.Table:
+        """What could not be looked up when it was listed is looked up once more: without its version, what is
+        done would be taken for something new."""
+        unknown = pc.equal(documents["version"], "").combine_chunks()
+        places = places_of(documents).filter(unknown).to_pylist()
+        if not places:
+            return documents
+        found = documents_table(list(routers.map(self._info, places)))
+        for name in ("version", "size", "modified"):
+            at = documents.schema.get_field_index(name)
+            known, told = documents[name].combine_chunks(), found[name].combine_chunks()
+            known = pc.replace_with_mask(known, unknown, told)
+            documents = documents.set_column(at, documents.schema.field(at), known)
+        return documents
+
+    def _info(self, uri: str) -> ObjectInfo:
+        try:
+            return look_up(uri, self._plan.job.storage)
+        except GemstreamError:  # the expand stage says what is wrong with it
+            return ObjectInfo(uri=uri, version="", size=-1)
+
+    def _kept(self, documents: pa.Table, ledger: Ledger) -> pa.Array:
+        """The answers that each document has; see IN_DOUBT."""
+        kept, unknown = ledger.kept_answers(documents), pc.equal(documents["version"], "")
+        if self._plan.selection.force or not pc.any(unknown).as_py():
+            return kept
+        in_doubt = pc.and_(unknown.combine_chunks(), ledger.answered(documents))
+        return pc.if_else(in_doubt, pa.scalar([IN_DOUBT], KEPT), kept)
 
     def _lanes(self, documents: pa.Table, idle: pa.Array, routers: ThreadPoolExecutor) -> pa.Array:
         """The lane of each document; none of one that needs none, of which not even the first bytes are
@@ -249,7 +284,7 @@ def places_of(documents: pa.Table) -> pa.ChunkedArray:
 
 def in_scope(documents: pa.Table, plan: Plan) -> pa.Table:
     """The listed documents that are this run's: not its own output, and of its shard if it has one."""
-    documents = documents.filter(pc.invert(pc.starts_with(places_of(documents), plan.output + "/")))
+    documents = documents.filter(pc.invert(pc.starts_with(places_of(documents), join(plan.output, ""))))
     shard = plan.selection.shard
     if shard is None:
         return documents
@@ -258,25 +293,36 @@ def in_scope(documents: pa.Table, plan: Plan) -> pa.Table:
 
 def read_list(plan: Plan, columns: list[str]) -> pa.Table:
     """Some columns of all that a run listed."""
-    storage = open_storage(plan.output, plan.job.storage)
-    tables = [pa.schema([listed_schema(None).field(name) for name in columns]).empty_table()]
-    with suppress(ObjectMissing):  # a folder that is not there: nothing was listed
-        for info in storage.list(join(plan.output, "_runs", plan.run_id, "listed")):
-            tables.append(pq.read_table(io.BytesIO(storage.read(info.uri)), columns=columns).select(columns))
-    return pa.concat_tables(tables)
+    return pa.concat_tables([_list_schema(columns).empty_table(), *_listed(plan, columns)])
 
 
 def close_list(plan: Plan) -> None:
     """Make one file of a list that nobody follows any more: ten thousand a run would slow every listing
-    of the output."""
-    storage = open_storage(plan.output, plan.job.storage)
+    of the output. Little of it is held at once, beside what it comes to as Parquet."""
+    storage, folder = open_storage(plan.output, plan.job.storage), join(plan.output, "_runs", plan.run_id)
     columns = [field.name for field in listed_schema(None) if field.name not in _PASSING]
-    storage.publish(
-        join(plan.output, "_runs", plan.run_id, "listed.parquet"), encode(read_list(plan, columns))
-    )
-    with suppress(ObjectMissing):
-        for info in storage.list(join(plan.output, "_runs", plan.run_id, "listed")):
-            storage.delete(info.uri)
+    body, waiting, rows = io.BytesIO(), list[pa.Table](), 0
+    with pq.ParquetWriter(body, _list_schema(columns), compression="zstd") as writer:
+        for table in _listed(plan, columns):
+            waiting.append(table)
+            rows += len(table)
+            if rows >= GROUP_ROWS:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting, rows = [], 0
+        writer.write_table(pa.concat_tables([_list_schema(columns).empty_table(), *waiting]))
+    storage.publish(join(folder, "listed.parquet"), body.getvalue())
+    for info in list_if_there(storage, join(folder, "listed")):
+        storage.delete(info.uri)
+
+
+def _list_schema(columns: list[str]) -> pa.Schema:
+    return pa.schema([listed_schema(None).field(name) for name in columns])
+
+
+def _listed(plan: Plan, columns: list[str]) -> Iterator[pa.Table]:
+    storage = open_storage(plan.output, plan.job.storage)
+    for info in list_if_there(storage, join(plan.output, "_runs", plan.run_id, "listed")):
+        yield pq.read_table(io.BytesIO(storage.read(info.uri)), columns=columns).select(columns)
 
 
 def read_chunk(plan: Plan, index: int, lane: str) -> Iterator[pa.Table]:

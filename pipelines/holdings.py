@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from pipelines.runs import encoded, joined, names_of, runs_of
+from pipelines.runs import NAME, encoded, joined, names_of, runs_of
 from schemas.errors import ObjectChanged, ObjectMissing
 from schemas.shard import Shard
 from workers.sinks.parquet import FILTERED_FOLDER
@@ -36,6 +36,9 @@ ATTEMPTS = 8
 ROWS_AT_ONCE = 8_000_000
 """Records and errors that the end of a run looks at together: 16 GB at 1,950 bytes a row, at its peak. Fewer
 would be more passes over the same files, of 0.3 us a row and what their requests take."""
+
+FEW = 1_000_000
+"""Names that are held beside those that are known, which may be the same."""
 
 ANSWERS = pa.schema(
     [
@@ -73,7 +76,7 @@ ERRORS = pa.schema(
     ]
 )
 
-FAULTS = pa.schema([pa.field("name", pa.string()), pa.field("category", pa.string())])
+FAULTS = pa.schema([pa.field("name", NAME), pa.field("category", pa.string())])
 """Each once, however many errors there are."""
 
 _OURS = {"file", "task", "row", "name", "current"}
@@ -225,13 +228,16 @@ def _read_standing(plan: Plan) -> Standing:
 
 def _filtered(plan: Plan) -> pa.Array:
     columns = ["document_id", "version"]
-    names = [
-        names_of(_of_shard(part.rows, plan.selection.shard)).combine_chunks()
-        for part in read_parts(plan.output, plan.job.storage, "_runs", columns)
+    found, more = pa.array([], NAME), list[pa.Array]()
+    for part in read_parts(plan.output, plan.job.storage, "_runs", columns):
         # Beside them lie those that waited for the answers of another, and were asked about through it.
-        if part.info.uri.split("/")[-2] == FILTERED_FOLDER
-    ]
-    return pa.concat_arrays([*names, pa.array([], pa.string())]).unique()
+        if part.info.uri.split("/")[-2] != FILTERED_FOLDER:
+            continue
+        more += names_of(_of_shard(part.rows, plan.selection.shard)).cast(NAME).chunks
+        # Each run writes most of them again.
+        if sum(map(len, more)) > max(len(found), FEW):
+            found, more = pa.concat_arrays([found, *more]).unique(), []
+    return pa.concat_arrays([found, *more]).unique()
 
 
 def _made_of(facts: Mapping[str, str]) -> dict[str, Ingredients]:

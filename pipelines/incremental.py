@@ -8,7 +8,6 @@ answers: a later run ended before it had made it.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,11 +17,10 @@ from pipelines.holdings import settled_down
 from pipelines.runs import ids_of
 from pipelines.sources.hidden import HiddenSource
 from pipelines.sources.table import TableSource
-from schemas.errors import ObjectMissing
 from schemas.ids import canonical, digest
 from schemas.selection import Selection
 from workers.sinks.reading import read_columns
-from workers.storage.factory import join, open_storage
+from workers.storage.factory import join, list_if_there, open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,8 +94,9 @@ def passed_over(plan: Plan, source: Source, ledger: Ledger) -> int:
 def versions_met(ledger: Ledger, documents: pa.Table) -> int:
     """How many of the ledger's complete names are of these documents, in whatever version: one that was
     replaced since is listed by another name than it was done by."""
+    name, ids = ledger.complete.type, documents["document_id"]
     first, after = (
-        pc.search_sorted(ledger.complete, pc.binary_join_element_wise(documents["document_id"], end, ""))
+        pc.search_sorted(ledger.complete, pc.binary_join_element_wise(ids, end, "").cast(name))
         for end in ("/", chr(ord("/") + 1))  # what is not before `id/`, but before `id0`
     )
     return int(pc.sum(pc.subtract(after, first)).as_py() or 0)
@@ -136,11 +135,10 @@ def _last(plan: Plan, rows: TableSource, mine: dict[str, Any]) -> str | None:
     taken from the errors, so that the ledger no longer knows of it as owed."""
     storage, runs = open_storage(plan.output, plan.job.storage), join(plan.output, "_runs", "")
     found: dict[str, set[str]] = {}
-    with suppress(ObjectMissing):  # nothing was ever written there
-        for info in storage.list(runs):
-            run, _, name = info.uri.removeprefix(runs).partition("/")
-            if run != plan.run_id and name in {*ENDED, "job.yaml"}:
-                found.setdefault(run, set()).add(name)
+    for info in list_if_there(storage, runs):
+        run, _, name = info.uri.removeprefix(runs).partition("/")
+        if run != plan.run_id and name in {*ENDED, "job.yaml"}:
+            found.setdefault(run, set()).add(name)
     for run, names in sorted(found.items(), reverse=True):
         # Of another kind of source there is none.
         pinned = json.loads(storage.read(join(runs, run, NAME))) if NAME in names else {}

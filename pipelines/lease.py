@@ -24,7 +24,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from schemas.errors import GemstreamError, JobError, LeaseLost, ObjectChanged, ObjectMissing
 from schemas.shard import Shard
-from workers.storage.factory import join, normalise, open_storage
+from workers.storage.factory import join, list_if_there, normalise, open_storage
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -40,8 +40,7 @@ fail in a row, and clocks may differ by a third of it; a rerun elsewhere waits n
 ATTEMPTS = 10
 """Looks at a lease that others keep changing, before giving way to them."""
 
-START_TOLERANCE_SECONDS = 2.0
-"""A process's start is counted from the boot, whose time moves when the clock is set."""
+PROCESSES = Path("/proc")
 
 
 class Holder(BaseModel):
@@ -55,7 +54,9 @@ class Holder(BaseModel):
     machine: str
     """This boot and pid namespace: containers and clones that share a host's name share no pids."""
     pid: int
-    started: float
+    ticks: int | None = None
+    """From the boot to the start of the process, which hold when the clock is set; None where nobody says,
+    as in leases of earlier versions."""
     token: str
     expires: AwareDatetime
 
@@ -66,15 +67,14 @@ class Holder(BaseModel):
         if (self.host, self.machine) != (platform.node(), _machine()):
             return False
         try:
-            process = psutil.Process(self.pid)
-            if process.status() == psutil.STATUS_ZOMBIE:  # killed, and nobody has asked how it ended
+            if psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE:  # killed, nobody asked how it ended
                 return True
-            started: float = process.create_time()
         except psutil.NoSuchProcess:
             return True
         except psutil.AccessDenied:
             return False
-        return abs(started - self.started) > START_TOLERANCE_SECONDS
+        ticks = _ticks(self.pid)
+        return ticks is not None and self.ticks is not None and ticks != self.ticks
 
     def conflicts(self, shard: Shard | None) -> bool:
         """Whether a run of that shard may not write beside this one: both might do one document."""
@@ -111,6 +111,9 @@ class Lease:
         scope = "all" if shard is None else f"shard-{shard.index}-of-{shard.count}"
         self.uri = join(self.output, "_runs", "_lease", f"{scope}.json")
         self._storage = open_storage(self.output, storage_options)
+        # A deletion that is tried again and again may meet the lease of the next run.
+        once = storage_options.model_copy(update={"outage_seconds": 0.0, "attempts": 1})
+        self._hasty = open_storage(self.output, once)
         self._ttl = timedelta(seconds=ttl_seconds)
         self._renew_seconds = ttl_seconds / 3 if renew_seconds is None else renew_seconds
         self._token = secrets.token_hex(16)
@@ -196,7 +199,7 @@ class Lease:
             host=platform.node(),
             machine=_machine(),
             pid=os.getpid(),
-            started=psutil.Process().create_time(),
+            ticks=_ticks(os.getpid()),
             token=self._token,
             expires=expires,
         )
@@ -231,11 +234,12 @@ class Lease:
             self._lost.set()  # for a moment it had run out, and who looked just then goes on
 
     def _withdraw(self) -> None:
-        """Delete what is ours. That it cannot be must not hide why the run ends: it runs out anyway."""
+        """Delete what is ours and has not run out: if it has, others may take it over at any moment. That it
+        cannot be deleted must not hide why the run ends: it runs out anyway."""
         try:
-            there = _read(self._storage, self.uri)
-            if there is not None and there[0].token == self._token:
-                self._storage.delete(self.uri)
+            there = _read(self._hasty, self.uri)
+            if there is not None and there[0].token == self._token and _now() < there[0].expires:
+                self._hasty.delete(self.uri)
         except GemstreamError as error:
             log.warning("the lease of %s is not given back: %s", self.output, error.message)
 
@@ -256,10 +260,9 @@ def live_runs(output: str, storage_options: StorageOptions) -> set[str]:
         GemstreamError: what the storage raises.
     """
     storage = open_storage(output, storage_options)
-    with suppress(ObjectMissing):
-        found = [_read(storage, info.uri) for info in storage.list(join(output, "_runs", "_lease", ""))]
-        return {there[0].run_id for there in found if there is not None and not there[0].is_dead()}
-    return set()
+    listed = list_if_there(storage, join(output, "_runs", "_lease", ""))
+    found = [_read(storage, info.uri) for info in listed]
+    return {there[0].run_id for there in found if there is not None and not there[0].is_dead()}
 
 
 def _read(storage: Storage, uri: str) -> tuple[Holder, str] | None:
@@ -293,6 +296,16 @@ def _read_once(storage: Storage, uri: str) -> tuple[Holder, str]:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _ticks(pid: int) -> int | None:
+    """When a process began, in ticks of the kernel since the boot."""
+    try:
+        told = (PROCESSES / str(pid) / "stat").read_bytes()
+    except OSError:
+        return None
+    # Behind the name, which is in brackets and may hold any byte, come the third and later fields of proc(5).
+    return int(told.rpartition(b")")[2].split()[19])
 
 
 @cache

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.holdings import Standing, read_standing
-from pipelines.runs import RUNS, WHOLE, apart, counted, ids_of, names_of, one_by_one
+from pipelines.runs import NAME, RUNS, WHOLE, apart, counted, ids_of, names_of, one_by_one
 from schemas.documents import NO_WHOLES
 from schemas.fingerprint import changes
 from schemas.rows import KEPT
@@ -59,7 +59,7 @@ class Ledger:
     def reasons(self, documents: pa.Table) -> pa.Array:
         """A `Reason` per document; of a changed one, with what changed behind it."""
         names = names_of(documents)
-        stale = _places(names, self.stale)
+        stale = places_in(names, self.stale)
         there = [
             _in_any_version(documents, known)
             for known in (self.complete, self.begun, self.stale, self.faulty)
@@ -94,17 +94,22 @@ class Ledger:
 
     def places(self, documents: pa.Table) -> pa.Array:
         """Where each document is in `originals`; null where it owes answers about its parts."""
-        return _places(names_of(documents), self.originals)
+        return places_in(names_of(documents), self.originals)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is there: no answer, and no error."""
         return not any(map(len, (self.complete, self.begun, self.stale, self.faulty)))
 
+    def answered(self, documents: pa.Table) -> pa.Array:
+        """Whether there are answers about each document, in whatever version."""
+        known = (self.complete, self.begun, self.stale)
+        return _whole(reduce(pc.or_, (_in_any_version(documents, names) for names in known)))
+
     def owing(self) -> pa.Array:
         """Ids of the documents that are known to owe something: failed, unfinished, or asked otherwise."""
-        names = pa.chunked_array([self.faulty, self.begun, self.stale], pa.string())
-        return _whole(ids_of(names).unique())
+        names = pa.chunked_array([self.faulty, self.begun, self.stale], NAME)
+        return _whole(ids_of(names).unique()).cast(pa.string())
 
     def unsaid(self, rows: Iterable[pa.Table]) -> pa.Array:
         """Ids of the documents that have all their answers, and no row in `documents/` that says so: the run
@@ -117,10 +122,10 @@ class Ledger:
 
         said = np.zeros(len(self.complete), bool)
         for table in rows:
-            places = _places(names_of(table), self.complete)
+            places = places_in(names_of(table), self.complete)
             right = pc.equal(pc.take(self.counts, places), table["answers"])
             said[places.filter(_whole(pc.fill_null(right, False))).to_numpy()] = True
-        return _whole(ids_of(pa.chunked_array([self.complete.filter(pa.array(~said))])))
+        return _whole(ids_of(pa.chunked_array([self.complete.filter(pa.array(~said))]))).cast(pa.string())
 
     def needed(self, documents: pa.Table) -> pa.Array:
         """True where what a document owes is asked about its parts."""
@@ -138,7 +143,7 @@ class Ledger:
         """For each half-done document, the answers it has, as `answer_keys` has them."""
         if self.selection.force:
             return pa.nulls(len(documents), KEPT)
-        return _whole(pc.take(self.kept, _places(names_of(documents), self.begun)))
+        return _whole(pc.take(self.kept, places_in(names_of(documents), self.begun)))
 
 
 def read_ledger(plan: Plan) -> Ledger:
@@ -160,7 +165,7 @@ def make_ledger(
     wholes_by_kind: Mapping[str, Sequence[str]] = NO_WHOLES,
 ) -> Ledger:
     """Decide what each name owes; see `Ledger`."""
-    begun = completeness(standing.runs, tasks_by_kind, wholes_by_kind)
+    begun = _completeness(standing.runs, tasks_by_kind, wholes_by_kind)
     half = begun.filter(pc.invert(begun["complete"]))
     stale = _stale(standing, ingredients)
     narrow = pc.less(half["tasks"], _per_kind(half["part_kind"], tasks_by_kind))
@@ -193,6 +198,16 @@ def completeness(
     (what is asked about its parts is answered), and, if it is not complete, `answers`, as `answer_keys`.
 
     An answer to what is not asked of such parts any more counts for nothing: it makes up for none that is."""
+    found = _completeness(runs, tasks_by_kind, wholes_by_kind)
+    place = found.column_names.index("name")
+    return found.set_column(place, "name", found["name"].cast(pa.string()))
+
+
+def _completeness(
+    runs: pa.Table,
+    tasks_by_kind: Mapping[str, Sequence[str]],
+    wholes_by_kind: Mapping[str, Sequence[str]],
+) -> pa.Table:
     current = _as_asked(apart(runs.filter(runs["current"])), tasks_by_kind)
     found = _owing(counted(current), tasks_by_kind, wholes_by_kind)
     # Names are in order in both, so that the answers of those that are not complete come one after another.
@@ -277,23 +292,26 @@ def _sorted(names: pa.Array | pa.ChunkedArray) -> pa.Array:
     return _whole(names).sort()
 
 
-def _places(names: pa.ChunkedArray, known: pa.Array) -> pa.Array:
-    """Where each name is in a sorted list; null if it is not there."""
+def places_in(names: pa.ChunkedArray, known: pa.Array) -> pa.Array:
+    """Where each name is in a sorted list; null if it is not there. See `Ledger` for what it costs."""
     if not len(known):
         return pa.nulls(len(names), pa.uint64())
+    names = names.cast(known.type)
     place = pc.search_sorted(known, names)
     there = pc.equal(pc.take(known, pc.min_element_wise(place, len(known) - 1)), names)
     return pc.if_else(there, place, None)
 
 
 def _among(names: pa.ChunkedArray, known: pa.Array) -> pa.Array:
-    return pc.is_valid(_places(names, known))
+    return pc.is_valid(places_in(names, known))
 
 
 def _in_any_version(documents: pa.Table, known: pa.Array) -> pa.Array:
     """Whether a sorted list has names of these documents: such as are not before `id/`, but before `id0`."""
     first, after = (
-        pc.search_sorted(known, pc.binary_join_element_wise(documents["document_id"], end, ""))
+        pc.search_sorted(
+            known, pc.binary_join_element_wise(documents["document_id"], end, "").cast(known.type)
+        )
         for end in ("/", chr(ord("/") + 1))
     )
     return pc.less(first, after)

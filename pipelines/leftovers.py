@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 from pipelines.lake.staged import discard_dead
 from pipelines.lease import Lease
 from pipelines.occupancy import refuse_no_output
-from schemas.errors import ObjectMissing
 from schemas.storage import StorageOptions
 from workers.sinks.parquet import FILTERED_FOLDER
-from workers.storage.factory import join, normalise, open_storage
+from workers.storage.factory import join, list_if_there, normalise, open_storage
 
 if TYPE_CHECKING:
     from workers.storage import Storage
@@ -39,10 +38,7 @@ def _remove_lists(storage: Storage, root: str) -> int:
     """A run's list is one file once it has ended, and what it filtered is read by nobody if it never has.
     Its job.yaml stays: answers and errors name the run."""
     runs = join(root, "_runs")
-    try:
-        found = [info.uri for info in storage.list(runs)]
-    except ObjectMissing:
-        return 0
+    found = [info.uri for info in list_if_there(storage, runs)]
     # Below the runs alone: the output's own address may have folders of these names.
     within = {uri: tuple(uri.removeprefix(join(runs, "")).split("/")) for uri in found}
     ended = {run for run, *rest in within.values() if rest == ["counts.json"]}

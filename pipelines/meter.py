@@ -55,6 +55,10 @@ def over_lanes(counts: Mapping[tuple[str, str, str], int]) -> Counter[tuple[str,
     return summed
 
 
+ANSWER_SECONDS = 10.0
+"""For one boolean, from an actor that may be on a node that is gone or stalls."""
+
+
 @dataclass(frozen=True)
 class MeterHandle:
     """A `workers.meter.Meter` that reaches the actor from any process: sent, and not waited for. `lane` is
@@ -74,6 +78,10 @@ class MeterHandle:
     def draining(self) -> bool:
         """See `workers.meter.Meter`."""
         import ray
+        from ray.exceptions import RayError
 
-        said: bool = ray.get(self.actor.draining.remote())
+        try:
+            said: bool = ray.get(self.actor.draining.remote(), timeout=ANSWER_SECONDS)
+        except RayError:
+            return False  # if it is gone for good the driver, which reads it, ends the run
         return said

@@ -20,6 +20,7 @@ from pipelines.refusals import (
 )
 from schemas.errors import JobError
 from schemas.ids import canonical, digest
+from schemas.job import PageOptions
 from schemas.models import Model, find_model
 from schemas.models.adapter import adapters_for
 from schemas.models.base import GEMMA4_BUDGETS, gemma4_budget
@@ -211,17 +212,18 @@ def _lane(
         confidence=job.engine.confidence,
     )
     _check(engine, config)
-    pages = job.expand.pages if pool == "vision" else Pages.IMAGE
+    # Of how pictures are shown, nothing is for recordings: their fingerprints have what is usual.
+    shown = job.expand if pool == "vision" else PageOptions()
     expand = ExpandOptions(
         passwords=job.expand.tried(),
-        pages=pages,
-        text_characters=room_for_text(tasks, length) if pages is not Pages.IMAGE else 0,
+        pages=shown.pages,
+        text_characters=room_for_text(tasks, length) if shown.pages is not Pages.IMAGE else 0,
         checked_share=job.expand.checked_share if any(map(_is_checked, tasks)) else 0,
         hashed=job.duplicates.images is not None and pool == "vision",
-        upright=job.expand.upright if pool == "vision" else None,
+        upright=shown.upright if pool == "vision" else None,
         tiling=_tiling(job, pool, model, engine),
-        image_size=job.expand.image_size or model.image_size,
-        jpeg_quality=job.expand.jpeg_quality,
+        image_size=shown.image_size or model.image_size,
+        jpeg_quality=shown.jpeg_quality,
         segment_seconds=model.clip_seconds,
         segmentation=SEGMENTATION if pool == "audio" else None,
     )
@@ -235,7 +237,9 @@ def _model(job: JobSpec, pool: PartPool, engine: type[Engine]) -> Model:
     that goes by a name of the server's own is, for all that is known here, other weights."""
     asked = getattr(job.models, pool) or DEFAULT_MODELS[pool]
     if engine.hosts_model:
-        return _budgeted(_pinned(find_model(asked), job.engine.options), job.engine.options)
+        pinned = _pinned(find_model(asked), job.engine.options)
+        budgeted = _budgeted(pinned, job.engine.options)
+        return budgeted if pool == "vision" else pinned
     try:
         model = find_model(asked)
     except JobError:

@@ -24,11 +24,12 @@ from pipelines.sizing import Load, Prediction, Work, predict
 from schemas.errors import GemstreamError
 from schemas.rows import DOCUMENTS, PartKind, Shown, Status, records_schema
 from workers.expander import Expand
+from workers.registry import EXPANDERS, resolve
 from workers.sniff import HEAD_BYTES, sniff
 from workers.storage.factory import look_up, open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from rich.console import RenderableType
 
@@ -42,6 +43,9 @@ OPENED = 40
 """Documents that are expanded for real, to know parts per document."""
 HEADS_AT_ONCE = 16
 
+Asked = tuple[str, str]
+"""A part kind, and a task."""
+
 
 class Preview(BaseModel):
     """What a run would do. Estimates are from the sample; counts of the list are exact."""
@@ -52,7 +56,7 @@ class Preview(BaseModel):
     skipped: int = Field(description="Documents that this run does not work on.")
     reasons: dict[str, int] = Field(description="Why a document is worked on, or is not -> documents.")
     media: dict[str, int] = Field(description="Media type -> documents, estimated beyond the sample.")
-    parts: dict[str, int] = Field(description="Part kind -> parts, estimated.")
+    parts: dict[str, int] = Field(description="Part kind -> parts that answers are owed about, estimated.")
     requests: dict[str, int] = Field(description="Task -> questions, estimated.")
     tiled: dict[str, int] = Field(description="Part kind -> parts that are shown in tiles, estimated.")
     prompt_tokens: int = Field(description="Of the whole run, tiles among them.")
@@ -99,14 +103,22 @@ class Preview(BaseModel):
 
 @dataclass(frozen=True)
 class Sample:
-    """Documents that were expanded to see what they are made of, counted by part kind."""
+    """Documents that were looked into to see what is to be asked about them.
+
+    Attributes:
+        documents: how many they are.
+        parts: of which something is owed, by kind; `drawn` and `tiled` of them are so.
+        owed: answers about parts, by kind and task; `wholes` are about whole documents.
+        tiles: those that the questions about parts show, by kind and task.
+    """
 
     documents: int
     parts: Counter[str] = field(default_factory=Counter)
     drawn: Counter[str] = field(default_factory=Counter)
-    several: Counter[str] = field(default_factory=Counter)
     tiled: Counter[str] = field(default_factory=Counter)
-    tiles: Counter[str] = field(default_factory=Counter)
+    owed: Counter[Asked] = field(default_factory=Counter)
+    wholes: Counter[Asked] = field(default_factory=Counter)
+    tiles: Counter[Asked] = field(default_factory=Counter)
 
 
 def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
@@ -129,20 +141,22 @@ def preview(job: JobSpec, selection: Selection | None = None) -> Preview:
     ledger = read_ledger(plan)
     reasons, skipped, sample = _walk(plan, ledger, walk(plan, source, ledger))
     listed = reasons.total()
-    media = _media(plan, sample)
+    heads = _heads(plan, sample)
+    media = Counter(media_type for media_type, _ in heads)
     due = listed - skipped
     scale = due / len(sample) if len(sample) else 0.0
-    seen = _parts(plan, sample.slice(0, OPENED))
+    seen = _look_into(plan, sample.slice(0, OPENED), [kind for _, kind in heads[:OPENED]])
     per_document = due / seen.documents if seen.documents else 0.0
-    kinds, drawn, wholes, tiled = (
+    kinds, drawn, tiled = (
         {kind: round(count * per_document) for kind, count in counts.items()}
-        for counts in (seen.parts, seen.drawn, seen.several, seen.tiled)
+        for counts in (seen.parts, seen.drawn, seen.tiled)
     )
     requests: Counter[str] = Counter()
     prompt_tokens = answer_tokens = 0
     loads = []
     for lane, ask in _asks(plan):
-        count = sum(n for kind, n in (wholes if ask.room else kinds).items() if ask.asks(PartKind(kind)))
+        owed = seen.owed if ask.room is None else seen.wholes
+        count = sum(round(owed[kind, ask.task.name] * per_document) for kind in lane.tasks_by_kind)
         requests[ask.task.name] += count
         prompt_tokens += count * tokens_of_prompt(lane, ask)
         answer_tokens += count * ask.max_tokens
@@ -180,11 +194,12 @@ def _tile_tokens(lane: Lane, ask: Ask, seen: Sample) -> int:
     """What the tiles in the sample cost one task. A question about whole documents has none."""
     if ask.room is not None:
         return 0
-    return lane.model.media_tokens * sum(seen.tiles[kind] for kind in ask.task.asked_of)
+    return lane.model.media_tokens * sum(seen.tiles[kind, ask.task.name] for kind in lane.tasks_by_kind)
 
 
 def _walk(plan: Plan, ledger: Ledger, tables: Iterator[pa.Table]) -> tuple[Counter[str], int, pa.Table]:
-    """Documents of the whole list by reason, how many are skipped, and the first that are due."""
+    """Documents of the whole list by reason, how many are skipped, and the first that are due: with `kept`,
+    the answers there are, and `needed`, whether any about parts are owed."""
     counts: Counter[str] = Counter()
     skipped = kept = 0
     sample: list[pa.Table] = []
@@ -197,37 +212,45 @@ def _walk(plan: Plan, ledger: Ledger, tables: Iterator[pa.Table]) -> tuple[Count
         if kept < SNIFFED:
             due = documents.filter(pc.invert(idle)).slice(0, SNIFFED - kept)
             kept += len(due)
-            sample.append(due)
+            due = due.append_column("kept", ledger.kept_answers(due))
+            sample.append(due.append_column("needed", ledger.needed(due)))
     return counts, skipped, pa.concat_tables(sample) if sample else DOCUMENTS.empty_table()
 
 
-def _media(plan: Plan, sample: pa.Table) -> Counter[str]:
+def _heads(plan: Plan, sample: pa.Table) -> list[tuple[str, str | None]]:
+    """The media type of each document, or why it has none, and the kind of its parts."""
+    places, versions = places_of(sample).to_pylist(), sample["version"].to_pylist()
     with ThreadPoolExecutor(HEADS_AT_ONCE) as threads:
-        return Counter(
-            threads.map(
-                lambda uri, version: _media_type(plan, uri, version),
-                places_of(sample).to_pylist(),
-                sample["version"].to_pylist(),
-            )
-        )
+        return list(threads.map(lambda uri, version: _head(plan, uri, version), places, versions))
 
 
-def _media_type(plan: Plan, uri: str, version: str) -> str:
+def _head(plan: Plan, uri: str, version: str) -> tuple[str, str | None]:
     try:
         version = version or look_up(uri, plan.job.storage).version
         head = open_storage(uri, plan.job.storage).read(uri, version=version, length=HEAD_BYTES)
-        media_type: str = sniff(head, uri).media_type
-        return media_type
+        sniffed = sniff(head, uri)
     except GemstreamError as error:
-        return error.category
+        return error.category, None
+    if sniffed.expander is None:
+        return sniffed.media_type, None
+    kind: PartKind = resolve(EXPANDERS, sniffed.expander, "expander").part_kind
+    return sniffed.media_type, kind.value
 
 
-def _parts(plan: Plan, sample: pa.Table) -> Sample:
-    """The sample's documents, expanded for real."""
+def _look_into(plan: Plan, sample: pa.Table, kinds: list[str | None]) -> Sample:
+    """What is owed of the sample's documents. Those that owe answers about parts are expanded for real; the
+    others, of which only the kind is known, one about the whole at most."""
     seen = Sample(len(sample))
     if not len(sample):
         return seen
-    documents = sample.append_column("kept", pa.nulls(len(sample), pa.list_(pa.string())))
+    known: dict[str, frozenset[str]] = {}
+    rows = zip(*(sample[name].to_pylist() for name in ("document_id", "kept", "needed")), kinds, strict=True)
+    for name, kept, needed, kind in rows:
+        known[name] = frozenset(key[1:] for key in kept or () if key.startswith("/"))
+        if not needed and kind is not None:
+            asked = plan.wholes_by_kind.get(kind, ())
+            seen.wholes.update((kind, task) for task in asked if task not in known[name])
+    documents = sample.filter(sample["needed"])
     for lane in plan.lanes:
         # Each as its model is shown them: of a document that is another lane's, the first bytes are read.
         stage = Expand(
@@ -238,23 +261,36 @@ def _parts(plan: Plan, sample: pa.Table) -> Sample:
         )
         try:
             for table in stage(documents):
-                _count(table, seen)
+                _count(table, lane, known, seen)
         finally:
             stage.close()
     return seen
 
 
-def _count(table: pa.Table, seen: Sample) -> None:
-    """Add the parts of a table of PARTS."""
+def _count(table: pa.Table, lane: Lane, known: Mapping[str, Collection[str]], seen: Sample) -> None:
+    """Add what is owed of a table of PARTS.
+
+    Args:
+        table: of them.
+        lane: whose they are.
+        known: document_id -> tasks that are answered about it as a whole.
+        seen: what to add to.
+    """
     shown = table.filter(pc.invert(pc.equal(pc.fill_null(table["status"], ""), Status.ERROR.value)))
     shown = shown.filter(pc.is_valid(shown["shown"]))
-    seen.parts.update(shown["part_kind"].to_pylist())
-    drawn = shown.filter(pc.not_equal(shown["shown"], Shown.TEXT.value))
     # A recording in which nobody speaks is expanded, and no model hears it.
-    seen.drawn.update(drawn.filter(pc.is_valid(drawn["content"]))["part_kind"].to_pylist())
-    first = shown.filter(pc.and_(pc.equal(shown["part_index"], 0), pc.greater(shown["parts_total"], 1)))
-    seen.several.update(first["part_kind"].to_pylist())
-    tiled = shown.filter(pc.is_valid(shown["tiles"]))
-    for kind, tiles in zip(tiled["part_kind"].to_pylist(), tiled["tiles"].to_pylist(), strict=True):
-        seen.tiled[kind] += 1
-        seen.tiles[kind] += tiles
+    drawn = pc.and_(pc.not_equal(shown["shown"], Shown.TEXT.value), pc.is_valid(shown["content"])).to_pylist()
+    names = ("document_id", "part_kind", "part_index", "parts_total", "kept", "tiles")
+    rows = zip(*(shown[name].to_pylist() for name in names), drawn, strict=True)
+    for document, kind, part, total, kept, tiles, is_drawn in rows:
+        owed = [(kind, task) for task in lane.tasks_by_kind[kind] if task not in (kept or ())]
+        seen.owed.update(owed)
+        if owed:
+            seen.parts[kind] += 1
+            seen.drawn[kind] += is_drawn
+        if owed and tiles is not None:
+            seen.tiled[kind] += 1
+            seen.tiles.update(dict.fromkeys(owed, tiles))
+        if part == 0 and total > 1:
+            wholes = lane.wholes_by_kind[kind]
+            seen.wholes.update((kind, task) for task in wholes if task not in known[document])

@@ -22,9 +22,12 @@ ENCODED = pa.dictionary(pa.int32(), pa.string())
 WHOLE = -2
 """`first` and `last` of an answer about the document as a whole; not -1, lest it run on into part 0."""
 
+NAME = pa.large_string()
+"""A name where an output's are held side by side: 31 million fill the 2 GiB of a column of `string`."""
+
 RUNS = pa.schema(
     [
-        pa.field("name", pa.string()),
+        pa.field("name", NAME),
         pa.field("task", ENCODED),
         pa.field("part_kind", ENCODED),
         pa.field("fingerprint", ENCODED),
@@ -35,7 +38,7 @@ RUNS = pa.schema(
     ]
 )
 """Every part from `first` to `last` has an answer to `task`. `name` is `document_id/version`; the others are
-as in `holdings.ANSWERS`. 24 bytes a run besides its name, which is mostly of 69."""
+as in `holdings.ANSWERS`. 28 bytes a run besides its name, which is mostly of 69."""
 
 _ALIKE = ("document_id", "version", "task", "part_kind", "fingerprint", "current")
 

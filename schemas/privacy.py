@@ -45,6 +45,9 @@ NATIONAL = {
     "ZA": ("ZaIdNumberRecognizer",),
 }
 """By country, presidio's recognizers of numbers that are a person's own."""
+OF_COUNTRIES = {"phone", "national_id"}
+"""Kinds that are looked for as they are in `regions`; for the others it makes no difference where one is."""
+REGIONS = ("US", "GB", "DE", "FR", "ES", "IT")
 
 
 class PrivacyOptions(BaseModel):
@@ -57,7 +60,7 @@ class PrivacyOptions(BaseModel):
         description=f"Kinds to take out of all text: {', '.join(KINDS)}; or `all` of them but url and name.",
     )
     regions: tuple[str, ...] = Field(
-        ("US", "GB", "DE", "FR", "ES", "IT"), description="Where phone numbers and identity numbers are from."
+        REGIONS, description="Where phone numbers and identity numbers are from."
     )
     hash_uris: bool = Field(False, description="Write a keyed hash in place of each document's address.")
     hash_columns: tuple[str, ...] = Field(
@@ -102,7 +105,8 @@ class PrivacyOptions(BaseModel):
         if not self.kinds:
             return None
         asked = {"asked": NAMES.question(Shown.TEXT)} if self.names else {}
-        return canonical({"kinds": self.kinds, "regions": sorted(self.regions), **asked})
+        regions = self.regions if OF_COUNTRIES.intersection(self.kinds) else REGIONS
+        return canonical({"kinds": self.kinds, "regions": sorted(regions), **asked})
 
     @property
     def hides(self) -> bool:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.documents import DocumentStatus
-from schemas.enriched import DOCUMENT, FACTS, OURS
+from schemas.enriched import DOCUMENT, FACTS, OURS, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +92,13 @@ def _joined(*columns: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(*columns, "/", null_handling="replace")
 
 
-def into_same(rows: pa.Table, ids: pa.Array, answers: pa.Table, left_out: pa.Array | None = None) -> pa.Table:
+def into_same(
+    rows: pa.Table,
+    ids: pa.Array,
+    answers: pa.Table,
+    left_out: pa.Array | None = None,
+    unasked: Sequence[str] = (),
+) -> pa.Table:
     """Rows of a table with our columns brought up to date; all others as they are, every row in its place.
 
     A row whose document is among the answers has them. One of whose document nothing is known keeps what it
@@ -104,6 +110,8 @@ def into_same(rows: pa.Table, ids: pa.Array, answers: pa.Table, left_out: pa.Arr
         answers: of `answers_of`, each document once.
         left_out: for each row whether it is one that is not answered, whatever its document: its key was
             another row's before.
+        unasked: columns of ours that the job asks for no more. What is in them stays as long as the row has
+            the document, and the version of it, that it had: it says nothing of any other.
     """
     import numpy as np
 
@@ -115,13 +123,31 @@ def into_same(rows: pa.Table, ids: pa.Array, answers: pa.Table, left_out: pa.Arr
     behind = pc.add(pa.array(np.arange(len(rows)), pa.int64()), len(answers))
     kept = pc.if_else(pc.equal(there, ids), behind, None)
     chosen = pc.coalesce(place.cast(pa.int64()), kept)
+    was = rows
     for field in answers.schema:
         # One take from both: `if_else` would do, but not for every type that an answer may have.
         both = pa.chunked_array([*answers[field.name].chunks, _column(rows, field)], field.type)
         value = both.take(chosen)
         at = rows.schema.get_field_index(field.name)
         rows = rows.append_column(field, value) if at < 0 else rows.set_column(at, field, value)
+    if unasked:
+        places = pa.array(np.arange(len(rows)), pa.int64())
+        kept = pc.if_else(_about_what_it_was(was, rows), places, None)
+        for name in unasked:
+            at = rows.schema.get_field_index(name)
+            rows = rows.set_column(at, rows.schema.field(at), rows[name].take(kept))
     return rows
+
+
+def _about_what_it_was(was: pa.Table, now: pa.Table) -> pa.Array:
+    """For each row whether it has the document and the version that it had. One that had none holds nothing
+    of ours: a table that was made anew may have a column of its owner's by that name."""
+    there = [_column(was, FACTS.field(name)) for name in (DOCUMENT, VERSION)]
+    found = [_column(now, FACTS.field(name)) for name in (DOCUMENT, VERSION)]
+    alike = [
+        pc.equal(pc.fill_null(old, ""), pc.fill_null(new, "")) for old, new in zip(there, found, strict=True)
+    ]
+    return pc.or_(pc.is_null(there[0]), pc.and_(*alike))
 
 
 def _column(rows: pa.Table, field: pa.Field) -> pa.Array:

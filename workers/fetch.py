@@ -32,6 +32,9 @@ PIECE_BYTES = 8 * 1024 * 1024
 """Bytes per read: nearly all documents take one, and no large one is ever held whole."""
 DOCUMENT = "document"
 """Its name in scratch, and so what parsers' messages call it."""
+IN_DOUBT = "?"
+"""In place of what is kept of a document that could not be looked up when it was listed: there are answers
+about it, and nobody knows whether they are about the version that is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Document:
     """One row of the input; `source` is its place there.
 
     `kept` names, per part, the tasks whose answer the output holds already; `address` is where its bytes are,
-    if that is not its `uri`.
+    if that is not its `uri`; `in_doubt` is whether it may have been answered, see IN_DOUBT.
     """
 
     source: int
@@ -49,6 +52,7 @@ class Document:
     size: int | None
     kept: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     address: str | None = None
+    in_doubt: bool = False
 
     @property
     def place(self) -> str:
@@ -82,7 +86,9 @@ def documents_of(table: pa.Table) -> Iterator[Document]:
     ]
     for source, row in enumerate(zip(*columns, strict=True)):
         document_id, uri, version, size, answers, address = row
-        yield Document(source, document_id, uri, version, size, _kept(answers or ()), address)
+        told = [answer for answer in answers or () if answer != IN_DOUBT]
+        in_doubt = len(told) < len(answers or ())
+        yield Document(source, document_id, uri, version, size, _kept(told), address, in_doubt)
 
 
 def _kept(answers: Iterable[str]) -> dict[int, tuple[str, ...]]:
@@ -151,6 +157,12 @@ class Fetcher:
         if not document.version or document.size is None:
             # A manifest's entry that could not be looked up when it was listed.
             info = look_up(document.place, self._storage)
+            if document.in_doubt:
+                # What was answered about this very version would all be asked, and paid for, again.
+                raise StorageUnavailable(
+                    "it has answers, and could not be looked up when it was listed; the next run tries again",
+                    stage="fetch",
+                )
             uri = document.uri if document.address else info.uri
             document = replace(document, uri=uri, version=info.version, size=info.size)
         if document.size is not None and document.size > self._limits.object_bytes:

@@ -140,7 +140,7 @@ class Infer:
         if self._meter is not None:
             self._meter.add("infer", **counted(answers), starts=self._supervisor.take_starts())
             self._meter.spent("infer", self._places.take())
-        tables = [self._passed(parts.take(pa.array(settled, pa.int64())))]
+        tables = [await self._passed(parts.take(pa.array(settled, pa.int64())))]
         if answers:
             tables.append(self._answered(parts.take(sources), answers))
         if self._journal is not None:
@@ -152,7 +152,7 @@ class Infer:
     ) -> list[dict[str, Any] | None]:
         """What the jobs return; meanwhile this worker says that it stirs, and hears whether the run ends."""
         self._tables += 1
-        if self._listening is None or self._listening.done():  # done: the meter did not answer once
+        if self._listening is None:
             self._listening = asyncio.create_task(self._listen())
         try:
             return await asyncio.gather(*jobs)
@@ -163,6 +163,8 @@ class Infer:
                 self._listening = None  # not waited for, and the next table may come before it has ended
 
     async def _listen(self) -> None:
+        """Feeds the watchdog; that does not wait for a meter that is slow to answer or gone with its node."""
+        hearing: asyncio.Future[bool] | None = None
         while True:
             self._watchdog.feed()
             if self._meter is not None:
@@ -170,7 +172,11 @@ class Infer:
                 if starts := self._supervisor.take_starts():
                     self._meter.add("infer", starts=starts)
                 if not self._supervisor.draining:
-                    self._supervisor.draining = await asyncio.to_thread(self._meter.draining)
+                    hearing = hearing or asyncio.ensure_future(asyncio.to_thread(self._meter.draining))
+                    heard, _ = await asyncio.wait({hearing}, timeout=LISTEN_SECONDS)
+                    if not heard:
+                        continue
+                    self._supervisor.draining, hearing = hearing.result(), None
             await asyncio.sleep(LISTEN_SECONDS)
 
     def close(self) -> None:
@@ -221,7 +227,8 @@ class Infer:
         return await held(seen, part.text, besides=True)
 
     async def _climb(self, ask: Ask, part: Part, *, suspect: bool, finishing: bool = False) -> dict[str, Any]:
-        """The ladder: the same question hotter, or with more room; then the page's own text; then an error.
+        """The ladder: the same question hotter, or with more room; then the page's own text, unless that is
+        known not to be what it shows; then the answer of which most holds; then an error.
 
         An engine that cannot be kept alive is no fault of a document: `EngineUnavailable` passes through
         and ends the run, and the next one goes on from what is written.
@@ -236,8 +243,9 @@ class Infer:
                 answer = validate(ask.task, response, part.shown)
             except (AnswerError, RequestTimeout) as error:
                 fault = error
-                if response is not None and error.fields.get("partial") is not None:
-                    partial = error.fields["partial"], response
+                some = error.fields.get("partial")
+                if some and response and (not partial or len(some.invalid) < len(partial[0].invalid)):
+                    partial = some, response
             except TerminalError as error:
                 fault = error
                 break
@@ -247,7 +255,7 @@ class Infer:
             if climbed is None:
                 break
             rung = climbed
-        if ask.task.fallback_to_page_text() and part.text:
+        if ask.task.fallback_to_page_text() and part.text and part.trusted is not False:
             return borrowed(part.text, response, tries)
         if partial is not None:
             return recorded(*partial, tries)
@@ -279,12 +287,14 @@ class Infer:
                 columns[field.name] = pa.array([answer.get(field.name) for answer in answers], field.type)
         return pa.table({field.name: columns[field.name] for field in schema}, schema)
 
-    def _passed(self, rows: pa.Table) -> pa.Table:
-        """Rows that an earlier stage settled, in the outcomes' schema."""
+    async def _passed(self, rows: pa.Table) -> pa.Table:
+        """Rows that an earlier stage settled, in the outcomes' schema. No model reads their errors."""
         schema, count = self._recipe.schema, len(rows)
-        columns: dict[str, Any] = {
-            name: rows[name] for name in (*CARRIED, "status", "settled", "task", "error")
-        }
+        columns: dict[str, Any] = {name: rows[name] for name in (*CARRIED, "status", "settled", "task")}
+        quoting = [{"status": Status.ERROR, "error": error} for error in rows["error"].to_pylist()]
+        clean = [await self._discretion.outcome(row) for row in quoting]
+        for name in ("error", "redactions"):
+            columns[name] = pa.array([row.get(name) for row in clean], schema.field(name).type)
         columns["document_metadata"] = self._discretion.column(rows["document_metadata"])
         if "attributes" in schema.names:
             columns["attributes"] = rows["attributes"]
@@ -329,11 +339,12 @@ def _parts(table: pa.Table, *, filled_in: bool) -> Iterator[Part | None]:
         identity = f"{document}/{version}/{index}"
         checked = None if looks is None else Media(PartKind(kind), looks, digest(looks))
         kept_names = frozenset(names_kept or ())
-        yield Part(identity, media, text, PartKind(kind), kept_names, known, bool(trusted), checked)
+        yield Part(identity, media, text, PartKind(kind), kept_names, known, trusted, checked)
 
 
 def _next(rung: Rung, fault: GemstreamError, ask: Ask) -> Rung | None:
-    """The next try, or None when another would be the same again."""
+    """The next try, or None when another would be the same again. One that loops fills any budget, so more of
+    it is only dearer: it is asked hotter."""
     if isinstance(fault, TruncatedAnswer):
         if rung.max_tokens >= ask.ceiling_tokens:
             return None

@@ -29,5 +29,6 @@ class Meter(Protocol):
         ...
 
     def draining(self) -> bool:
-        """Whether the run is being ended: what has begun is finished, nothing else is begun."""
+        """Whether the run is being ended: what has begun is finished, nothing else is begun. False as well
+        where nobody can be asked; may block for some seconds, never fails the stage."""
         ...

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from schemas.tasks.base import Task
 
 MARKUP = re.compile(
-    r"<(/?(?:document|bos|eos|pad|unk|mask|start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token"
-    r"|start_of_audio|end_of_audio|audio_soft_token|unused\d+)|\|[^<>|]{0,40}\|?|[^<>|]{0,40}\|)>",
+    r"<(?:/?(?:bos|eos|pad|unk|mask|start_of_turn|end_of_turn|start_of_image|end_of_image|image_soft_token"
+    r"|start_of_audio|end_of_audio|audio_soft_token|unused\d+)|\|[^<>|]{0,40}\|?|[^<>|]{0,40}\|)>"
+    r"|<\s*+(?:/\s*+)?document\b(?:[^<>]*+>)?",
     re.IGNORECASE,
 )
-"""What ends a document or a turn, in any spelling that Gemma's tokenizers read as one token: in the text of
-a document it is text."""
+"""What ends a turn, in any spelling that Gemma's tokenizers read as one token, or a document, in any that a
+model may take for our mark, which is no token: in the text of a document it is text. Nothing in it is tried
+again (`*+`), so that a long row of spaces takes no longer than it is."""
+BRACKETS = str.maketrans("<>", "‹›")
 VALUE_CHARACTERS = 500
 """Of a manifest's value in a prompt; what is longer is no name, and is cut."""
 
@@ -37,7 +40,8 @@ VALUE_CHARACTERS = 500
 class Part:
     """One part to ask about. `identity` is document, version and part, as one string; without `media` it is
     shown as its `text`; `columns` are what a prompt may fill in. `trusted` is whether a page's `text` says
-    what it shows, and `checked` what such a page looks like, if it is to be read by eye as well."""
+    what it shows, None where nobody asked, and `checked` what such a page looks like, if it is to be read by
+    eye as well."""
 
     identity: str
     media: Media | None
@@ -45,7 +49,7 @@ class Part:
     kind: PartKind
     kept: frozenset[str] = frozenset()
     columns: Mapping[str, str] = field(default_factory=dict)
-    trusted: bool = False
+    trusted: bool | None = None
     checked: Media | None = None
 
     @property
@@ -139,4 +143,4 @@ def columns_of(table: pa.Table) -> list[dict[str, str]]:
 
 def as_text(words: str) -> str:
     """A document's or a manifest's words, without what the model would read as a mark of the turn's."""
-    return MARKUP.sub(r"‹\1›", words)
+    return MARKUP.sub(lambda mark: mark[0].translate(BRACKETS), words)

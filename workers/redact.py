@@ -12,10 +12,14 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from schemas.errors import AnswerError
 from schemas.ids import canonical
+from schemas.limits import Limits
 from schemas.privacy import NATIONAL
-from schemas.rows import data_column
+from schemas.rows import Status, data_column, error_value
+from workers.expander import METADATA_CHARACTERS
 from workers.extras import needs
+from workers.pieces import found_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,11 +54,12 @@ PLAIN = {
     **dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-"),
 }
 """Spaces that do not break and dashes of many lengths, as texts are set with them and patterns are not."""
+WORD = re.compile(r"\S+")
 ESCAPE = re.compile(r"\\(?:[abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 """As an error quotes a line's end: after its `n` a number would be none."""
 LEADERS = re.compile(r"\.{8,}")
 """As in a table of contents, or where a model repeats itself. To look for a host's name in 8,000 of them took
-10 s, and after 60 presidio gives up on the text: what came behind them stayed."""
+10 s."""
 FEWEST = 4
 """Characters of a value that say something of it."""
 DEEPEST = 100
@@ -94,7 +99,14 @@ class Redactor:
         return "".join([*pieces, text[at:]])
 
     def outcome(self, outcome: dict[str, Any], names: Finder | None = None) -> dict[str, Any]:
-        """All that an outcome's columns say, and `redactions` besides, if there were any."""
+        """All that an outcome's columns say, and `redactions` besides, if there were any; an error in its
+        place if it cannot be said what to take out."""
+        try:
+            return self._outcome(outcome, names)
+        except TimeoutError:
+            return _withheld(outcome)
+
+    def _outcome(self, outcome: dict[str, Any], names: Finder | None) -> dict[str, Any]:
         said: Counter[str] = Counter()
         typed: Counter[str] = Counter()
         taken: dict[str, str] = {}
@@ -111,11 +123,14 @@ class Redactor:
         return clean | ({"redactions": dict(counts)} if counts else {})
 
     def facts(self, text: str | None) -> str | None:
-        """A JSON object as `canonical` spells it, without them: JSON still."""
+        """A JSON object as `canonical` spells it, without them: JSON still; None if unsure."""
         value = as_json(text or "")
-        if text is None or value is None:
-            return text and self.text(text, Counter())
-        return canonical(_each(value, lambda each: self.text(each, Counter())))
+        try:
+            if text is None or value is None:
+                return text and self.text(text, Counter())
+            return canonical(_each(value, lambda each: self.text(_whole_words(each), Counter())))
+        except TimeoutError:
+            return None
 
     def _found(self, text: str) -> Iterator[Span]:
         if not self._kinds:
@@ -125,9 +140,31 @@ class Redactor:
                 self._recognizers = list(_recognizers(self._kinds, self._regions))
         for reading in _readings(text):
             for kind, recognizer in self._recognizers:
-                for found in recognizer.analyze(reading, recognizer.supported_entities, None):
-                    if found.score >= SURE:
-                        yield found.start, found.end, found.score, kind
+                for start, end, score in found_in(reading, recognizer):
+                    if score >= SURE:
+                        yield start, end, score, kind
+
+
+def _withheld(outcome: dict[str, Any]) -> dict[str, Any]:
+    """The error in the place of an answer that could not be looked through; nothing of it is in there."""
+    message = (
+        "answered, but the patterns of privacy.redact took too long on the answer, so it is not written; ask "
+        "again with `gemstream retry`"
+    )
+    error = outcome.get("error") or error_value(AnswerError(message), Limits())
+    attempts = outcome.get("attempts", 1)
+    return {"status": Status.ERROR, "error": error | {"message": message}, "attempts": attempts}
+
+
+def _whole_words(text: str) -> str:
+    """A document's word on itself; where it was cut, without what was cut, of which no pattern would know
+    the rest: the last word, and before it those with digits."""
+    if len(text) < METADATA_CHARACTERS or not text.endswith("…"):
+        return text
+    words = list(WORD.finditer(text))[:-1]
+    while words and any(map(str.isdigit, words[-1][0])):
+        del words[-1]
+    return f"{text[: words[-1].end()]} …" if words else "…"
 
 
 def _without_beginnings(message: str, taken: dict[str, str]) -> str:
@@ -246,7 +283,9 @@ def _recognizers(kinds: tuple[str, ...], regions: tuple[str, ...]) -> Iterator[t
     import presidio_analyzer.predefined_recognizers as known
 
     # It logs what it finds at DEBUG, and values must not get into anybody's log.
-    logging.getLogger("presidio-analyzer").setLevel(logging.WARNING)
+    log = logging.getLogger("presidio-analyzer")
+    log.setLevel(logging.WARNING)
+    log.addFilter(_raise_timeout)
     for kind in kinds:
         if kind == "email":
             yield kind, _email()
@@ -261,6 +300,14 @@ def _recognizers(kinds: tuple[str, ...], regions: tuple[str, ...]) -> Iterator[t
                     yield kind, getattr(known, name)()
         else:
             yield kind, getattr(known, GENERIC[kind])()
+
+
+def _raise_timeout(record: logging.LogRecord) -> bool:
+    """presidio says in its log alone that it gave up on a text, and goes on as if nothing were in it. A
+    filter's error reaches whoever asked."""
+    if record.exc_info and isinstance(record.exc_info[1], TimeoutError):
+        raise record.exc_info[1]
+    return True
 
 
 def _email() -> Any:

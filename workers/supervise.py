@@ -307,7 +307,9 @@ class Supervisor:
         try:
             async with asyncio.timeout(self._seconds):
                 await self._engine.generate(replace(self._canary, max_tokens=1))
-        except (EngineUnavailable, TimeoutError) as error:
+        except RequestRefused:
+            pass  # who refuses lives; raised here, it would be blamed on a request that was not asked yet
+        except (EngineUnavailable, RequestTimeout, TimeoutError) as error:
             self._given_up = EngineUnavailable(f"{died}; nor does it answer what it answered before")
             raise self._given_up from error
         self._idle_restarts = 0

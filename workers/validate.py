@@ -30,9 +30,13 @@ if TYPE_CHECKING:
     from schemas.tasks.base import Task
     from workers.engines import Response
 
-LOOP = re.compile(r"(.{1,80}?)\1{7,}.{0,80}\Z", re.DOTALL)
-"""Up to 80 characters, eight times over, at the end of the answer."""
-LOOP_TAIL = 1_600
+LOOP_UNIT, LOOP_REPEATS = 80, 8
+LOOP_LENGTH = 300
+"""Characters that a loop covers at least, up to the very end of what was said. Of 20 tables of contents,
+tables and forms, cut at 8,731 places, 200 took 312 for one: rows of `N/A` or zeros, 45 `&nbsp;` a line."""
+LAYOUT_LENGTH = 1_000
+"""Of one without a letter or digit: leaders, rules, empty cells and boxes. Of the same places 400 took 554
+for one, this 21, far down in 40 empty rows of 12 cells. A model that loops on dots fills its 2,048 tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ def validate(task: Task, response: Response, shown: Shown) -> Answer:
     """
     text = response.text.strip()
     if response.finish_reason == "length":
-        if LOOP.search(text[-LOOP_TAIL:]):
+        if _loops(response.text):
             raise LoopingAnswer(
                 f"cut at {response.output_tokens} tokens while repeating itself; raise tasks.temperature",
                 text=text,
@@ -94,10 +98,24 @@ def validate(task: Task, response: Response, shown: Shown) -> Answer:
     return answer
 
 
+def _loops(text: str) -> bool:
+    """Whether a text ends in the same few characters over and over, with a part of them at its end.
+
+    0.2 ms at most, of 80 comparisons of strings: a pattern with a back-reference held the loop for 10 s.
+    """
+    text = text.rstrip("\ufffd")  # a character of which the cut left some bytes
+    for period in range(1, LOOP_UNIT + 1):
+        worded = any(map(str.isalnum, text[-period:]))
+        length = max(LOOP_REPEATS * period, LOOP_LENGTH if worded else LAYOUT_LENGTH)
+        if len(text) >= length and text[period - length :] == text[-length:-period]:
+            return True
+    return False
+
+
 def _parsed(task: Task, text: str) -> tuple[Any, dict[str, str]]:
     """The JSON of an answer, with null for what does not hold; and why, by JSON pointer."""
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
         # Held against the bounded schema: the very one the decoder was given.
         faults = list(_checker(canonical(task.json_schema() or {}))(value))
     except ValueError as error:
@@ -138,6 +156,17 @@ def _pointer(path: list[str | int]) -> str:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose fields are there once each. A decoder that is held to a schema writes no other, and of
+    two values nobody can say which was meant."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:200]!r} is there twice")
+    return made
 
 
 @lru_cache(maxsize=64)

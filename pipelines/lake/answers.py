@@ -46,6 +46,7 @@ class AnsweredFile:
         file: of it.
         parts: the part files of `documents/` that what is to be changed lies in.
         left_out: places of rows that have no answers, in order.
+        unasked: columns that earlier runs added, and that are not asked for now.
     """
 
     into: Into
@@ -54,12 +55,13 @@ class AnsweredFile:
     file: DataFile
     parts: tuple[ObjectInfo, ...]
     left_out: npt.NDArray[np.int64]
+    unasked: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        """Of the file, the part files with their versions, and the rows that are left out."""
+        """Of the file, the part files with their versions, and the rows and columns that have no answers."""
         parts = [field for info in self.parts for field in (info.uri, info.version)]
-        kept = repr((self.file.path, self.file.rows, self.file.detail))
+        kept = repr((self.file.path, self.file.rows, self.file.detail, self.unasked))
         return digest("answered", kept, *parts, self.left_out.astype("<i8").tobytes())
 
     def rows(self, schema: pa.Schema) -> Iterator[pa.Table]:
@@ -79,7 +81,8 @@ class AnsweredFile:
             ids = self.into.naming.ids(rows)
             out = np.isin(np.arange(start, start + len(rows)), self.left_out)
             start += len(rows)
-            yield conformed(into_same(rows, ids, found.of(ids), pa.array(out)), schema)
+            brought = into_same(rows, ids, found.of(ids), pa.array(out), self.unasked)
+            yield conformed(brought, schema)
         if start != there:
             # Nothing of it is committed: a row more or less is never worth an answer. Twice read, and not by
             # what the table says of the file: some writers say nothing, and some count rows that are deleted.

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pipelines.lake.answers import AnsweredFile, AnsweredKeys
 from pipelines.lake.changes import by_file
 from pipelines.lake.committing import Change, Committer
-from pipelines.lake.into import KEY, into_of, mark, schema_of
+from pipelines.lake.into import KEY, into_of, mark, schema_of, unasked
 from pipelines.lake.matching import Looked, matched_beside, matched_same
 from pipelines.lake.portions import of_parts, of_rest
 from pipelines.lake.staged import discard_dead
@@ -101,6 +101,7 @@ def _answered(
     plan: Plan, into: Into, looked: Looked, pairs: pa.Table, places: pa.Table
 ) -> tuple[AnsweredFile, ...]:
     """A portion for each file of the PAIRS: one of a partition never becomes one with another's."""
+    no_more = unasked(plan, into, looked.snapshot)
     left_out, none = by_file(places), pa.array([], pa.int64()).to_numpy()
     by_part = pairs.sort_by("part").group_by("file", use_threads=False).aggregate([("part", "list")])
     return tuple(
@@ -111,6 +112,7 @@ def _answered(
             file=looked.files[row["file"]],
             parts=tuple(looked.parts[part] for part in row["part_list"] if part is not None),
             left_out=left_out.get(row["file"], none),
+            unasked=no_more,
         )
         for row in by_part.to_pylist()
     )

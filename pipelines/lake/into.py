@@ -213,6 +213,12 @@ def _refuse_clash(plan: Plan, into: Into, there: Snapshot) -> None:
         )
 
 
+def unasked(plan: Plan, into: Into, there: Snapshot) -> tuple[str, ...]:
+    """Columns of the table that runs of this output have added, of tasks that the job has no more."""
+    ours = _marked(plan.output, plan.job.storage, into.target)
+    return tuple(name for name in there.schema.names if name in ours and name not in into.schema.names)
+
+
 def mark(plan: Plan, into: Into) -> None:
     """Write down that this run adds its columns: to be done before it does."""
     said = {"table": into.target.uri, "columns": into.schema.names}

@@ -6,7 +6,7 @@ that back once they are in. What a run that died has left is removed by the next
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ from pipelines.lease import live_runs
 from schemas.errors import JobError, ObjectMissing
 from schemas.ids import digest
 from schemas.tables import Place
-from workers.storage.factory import join, open_storage
+from workers.storage.factory import join, list_if_there, open_storage
 from workers.tables import open_table
 
 if TYPE_CHECKING:
@@ -54,22 +54,23 @@ def discard_dead(output: str, options: StorageOptions) -> int:
     alive = live_runs(output, options) if marks else set()
     removed = 0
     for uri, run_id in marks:
-        if run_id not in alive:
-            removed += open_table(_place(storage, uri), options).discard(run_id)
+        if run_id not in alive and (place := _place(storage, uri)) is not None:
+            removed += open_table(place, options).discard(run_id)
             storage.delete(uri)
     return removed
 
 
 def _marks(storage: Storage, runs: str) -> list[str]:
-    try:
-        found = [info.uri for info in storage.list(runs)]
-    except ObjectMissing:
-        return []
+    found = [info.uri for info in list_if_there(storage, runs)]
     return [uri for uri in found if uri.rpartition("/")[2].startswith("staged-") and uri.endswith(".json")]
 
 
-def _place(storage: Storage, uri: str) -> Place:
-    try:
-        return Place.model_validate_json(storage.read(uri))
-    except ValidationError as error:
-        raise JobError(f"{uri} is none that this version reads; delete it", key="output") from error
+def _place(storage: Storage, uri: str) -> Place | None:
+    """Where a mark says that files lie; None if its run, which has ended since, took it back."""
+    with suppress(ObjectMissing):
+        content = storage.read(uri)
+        try:
+            return Place.model_validate_json(content)
+        except ValidationError as error:
+            raise JobError(f"{uri} is none that this version reads; delete it", key="output") from error
+    return None

@@ -46,8 +46,8 @@ class Source(Protocol):
     def documents(self) -> Iterator[pa.Table]:
         """Stream tables of `rows.DOCUMENTS`, `lane` null, with `attributes` last if there are any.
 
-        A document whose `version` is empty could not be looked up. It is listed all the same, and
-        the stage that fetches it finds out why, through `factory.look_up`.
+        A document whose `version` is empty could not be looked up. It is listed all the same, the feed
+        looks once more, and the stage that fetches it finds out why, through `factory.look_up`.
 
         Raises:
             JobError: the list itself is wrong.

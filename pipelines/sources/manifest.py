@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ from workers.storage.factory import (
     admit,
     has_scheme,
     is_under,
-    join,
     look_up,
     normalise,
     open_storage,
@@ -97,7 +95,11 @@ class ManifestSource:
         for names, attributes in self._rows.chunks(self.rows):
             uris = [self._resolve(name, number + offset) for offset, name in enumerate(names, 1)]
             number += len(names)
-            wanted = [index for index, uri in enumerate(uris) if self.globs.wants(self._path(uri))]
+            wanted = [
+                index
+                for index, uri in enumerate(uris)
+                if not names[index] or self.globs.wants(self._path(uri))
+            ]
             fresh = seen.add([bytes.fromhex(document_id(uris[index])) for index in wanted])
             self.duplicates += fresh.count(False)
             kept = [index for index, new in zip(wanted, fresh, strict=True) if new][:left]
@@ -122,11 +124,16 @@ class ManifestSource:
     def _absolute(self, name: str) -> str:
         if has_scheme(name) or name.startswith(("/", "~/")):
             return name
-        uri = f"{self._folder}/{name}"
-        if scheme(uri) == "s3" and {".", ".."} & set(name.split("/")):
-            bucket, _, key = uri.removeprefix("s3://").partition("/")
-            uri = join(f"s3://{bucket}", posixpath.normpath("/" + key))
-        return uri
+        if scheme(self._folder) != "s3":
+            return f"{self._folder}/{name}"
+        # Empty steps are steps: S3 tells a double slash from a single one.
+        bucket, *steps = self._folder.removeprefix("s3://").split("/")
+        for step in name.split("/"):
+            if step == "..":
+                del steps[-1:]
+            elif step != ".":
+                steps.append(step)
+        return "/".join([f"s3://{bucket}", *steps])
 
     def _path(self, uri: str) -> str:
         if is_under(uri, self._folder):

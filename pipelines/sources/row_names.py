@@ -14,7 +14,7 @@ from schemas.errors import AddressRefused
 from schemas.ids import document_id
 from workers.fetch import HIDDEN
 from workers.keys import spelled
-from workers.storage.factory import admit
+from workers.storage.factory import admit, has_scheme
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -82,6 +82,8 @@ class RowNaming:
         """The one spelling of an address; as it is written where that is not to be followed."""
         if not uri:
             return None
+        if is_relative(uri):
+            return uri
         try:
             return admit(uri, self.storage)
         except AddressRefused:
@@ -94,6 +96,11 @@ def row_naming(
     """As a job says. The address of an Iceberg table is its name."""
     content = None if table.bytes_column else table.content
     return RowNaming(place.uri, content, table.key, storage, secret)
+
+
+def is_relative(address: str) -> bool:
+    """Whether it would be another one in each folder, or for each user, that a process is started in."""
+    return not has_scheme(address) and not address.startswith("/")
 
 
 def hidden(uri: str, secret: SecretStr) -> str:

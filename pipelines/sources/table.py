@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from pipelines.sources import ROWS
 from pipelines.sources.listing import Globs, documents_table
-from pipelines.sources.row_names import row_naming
-from pipelines.sources.seen import SeenSet
+from pipelines.sources.row_names import is_relative, row_naming
+from pipelines.sources.seen import SeenSet, among
 from pipelines.sources.table_columns import attributes_of, checked_columns
 from pipelines.sources.table_files import keys_of_both, old_and_new
 from pipelines.sources.table_place import place_of
@@ -129,6 +129,7 @@ class TableSource:
         """
         self.duplicates = 0
         self._nameless.clear()
+        owed = owed if owed is None else owed.sort()
         seen, left = self._passed_over(owed), self.limit
         with ThreadPoolExecutor(THREADS, thread_name_prefix="look-up") as threads:
             ahead: tuple[list[_Row], list[Future[ObjectInfo]], pa.Array | None] | None = None
@@ -246,7 +247,7 @@ class TableSource:
         if before is None or owed is None or not found:
             return found
         ids = [document_id(row.name) for row in found]
-        due = pc.is_in(pa.array(ids, pa.string()), owed).to_pylist()
+        due = among(pa.array(ids, pa.string()), owed).to_pylist()
         return [
             row
             for row, name, is_owed in zip(found, ids, due, strict=True)
@@ -277,6 +278,9 @@ class TableSource:
                 why = f"row {place} of {file.path}: {self._table.content!r} is null: it names no document"
                 known = key or self._by_content(naming.table, rows, index)
                 found.append(_Row(index, place, known, None, why))
+            elif address is not None and is_relative(address):
+                why = f"row {place} of {file.path}: {address!r} is relative: write s3:// or a whole path"
+                found.append(_Row(index, place, name, None, why))
             elif inside:
                 value = self._snapshot.address(file, place, inside)
                 found.append(_Row(index, place, name, value))

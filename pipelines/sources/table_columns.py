@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from schemas.errors import JobError
+from workers.sinks.parquet import encode
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -46,13 +49,30 @@ def checked_columns(table: TableOptions, schema: pa.Schema) -> None:
 
 def attributes_of(table: TableOptions, schema: pa.Schema, added: Collection[str] = ()) -> pa.DataType | None:
     """The type of what a row carries along: never its document or what was answered about it (`added`),
-    always its key; None if it is nothing."""
+    always its key; None if it is nothing.
+
+    Raises:
+        JobError: answers cannot be written with a column of such a type.
+    """
     every = [name for name in schema.names if name not in added]
     wanted = every if table.columns is None else [*table.columns, *table.key]
     names = [name for name in dict.fromkeys(wanted) if name != table.bytes_column]
     if not names:
         return None
-    return pa.struct([schema.field(name).with_nullable(True).remove_metadata() for name in names])
+    return _kept(pa.struct([schema.field(name).with_nullable(True).remove_metadata() for name in names]))
+
+
+def _kept(attributes: pa.StructType) -> pa.DataType:
+    """As it is read of answers: Parquet has no seconds and no dates in milliseconds, as Lance has, and a run
+    adds to no answers whose columns are of other types."""
+    try:
+        content = encode(pa.schema([("attributes", attributes)]).empty_table())
+    except pa.ArrowNotImplementedError as error:
+        raise JobError(
+            f"table: answers cannot carry all of its columns along: {error}; name others in table.columns",
+            key="table.columns",
+        ) from error
+    return pq.read_schema(io.BytesIO(content)).field("attributes").type
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

@@ -65,7 +65,9 @@ class Task(BaseModel):
     name: str = Field("", description="Folder of its records, task=<name>; the task's own name if not given.")
     prompt: str | None = Field(None, description="Asked instead of the task's own question.")
     max_tokens: int = Field(
-        1024, gt=0, description="Budget of one answer; doubled once when an answer is cut."
+        1024,
+        gt=0,
+        description="Budget of one answer; doubled each time it is cut, up to limits.answer_tokens.",
     )
     temperature: float = Field(0.0, ge=0, le=2, description="Of the first try; retries go up by 0.3.")
     adapter: str | None = Field(None, description="One of models.adapters: the model answers through it.")

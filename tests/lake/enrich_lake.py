@@ -178,10 +178,10 @@ def enriched(job: JobSpec, check: Callable[[], None] = lambda: None) -> TableCou
     return next(iter(enrich(plan_of(job), check).values()))
 
 
-def say(job: JobSpec, rows: pa.Table, text: str, run_id: str) -> None:
+def say(job: JobSpec, rows: pa.Table, text: str, run_id: str, version: str = "v1") -> None:
     """Documents of these rows, as a run leaves them."""
     inside = job.table.bytes_column if job.table else None
-    versions = [version_of(value) for value in rows[inside].to_pylist()] if inside else ["v1"] * len(rows)
+    versions = [version_of(value) for value in rows[inside].to_pylist()] if inside else [version] * len(rows)
     into = into_of(plan_of(job))
     assert into is not None
     ids, uris = into.naming.ids(rows).to_pylist(), into.naming.uris(rows)

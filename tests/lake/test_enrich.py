@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -111,6 +112,25 @@ def test_the_table_itself(lake: Lake) -> None:
     assert answered(rows) == list(range(ROWS))
     texts = rows["caption_text"].to_pylist()
     assert texts[12] == "other words" and set(texts[:12] + texts[13:-1]) == {"words"}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("lake", FORMATS, indirect=True)
+def test_what_is_not_asked_any_more_is_not_left_beside_another_version(lake: Lake) -> None:
+    lake.append(lake.rows(range(4)))
+    before, job = others(lake.read()), lake.job()
+    say(job, lake.rows(range(4)), "words", "run-1")
+    assert enriched(job).added == 4
+    fewer = job.model_copy(update={"tasks": job.tasks[:1]})
+    assert enriched(fewer).added == 0
+    say(fewer, lake.rows([0]), "new", "run-2")
+    say(fewer, lake.rows([1, 2]), "new", "run-3", version="v2")
+    assert enriched(fewer).added == 3
+    rows = lake.read()
+    assert others(rows) == before
+    assert rows["caption_text"].to_pylist() == ["new", "new", "new", "words"]
+    assert [value is None for value in rows["extract"].to_pylist()] == [False, True, True, False]
+    assert enriched(fewer).added == 0
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -257,6 +277,33 @@ def test_a_table_that_is_not_written_is_refused_before_anything_is_asked(lake: L
     )
     with pytest.raises(JobError, match="file version 2.0"):
         refuse_into(plan_of(lake.job(uri=old)))
+
+
+def test_features_that_are_not_written_are_refused_before_anything_is_asked(lake: Lake) -> None:
+    from deltalake import DeltaTable, TableFeatures
+
+    lake.append(lake.rows([0]))
+    table = DeltaTable(lake.table, storage_options=lake.options)
+    features = [TableFeatures.RowTracking, TableFeatures.DomainMetadata]
+    table.alter.add_feature(features, allow_protocol_versions_increase=True)
+    with pytest.raises(JobError, match=r"domainMetadata, rowTracking.*table\.into"):
+        refuse_into(plan_of(lake.job()))
+    refuse_into(plan_of(lake.job(into=lake.store.url(f"{lake.prefix}/beside"))))
+
+
+@pytest.mark.parametrize("lake", ["iceberg"], indirect=True)
+def test_so_is_a_newer_format(lake: Lake) -> None:
+    from pyiceberg.catalog import load_catalog
+
+    lake.append(lake.rows([0]))
+    uri = load_catalog(**lake.catalog, **lake.options).load_table(lake.table).metadata_location
+    storage = open_storage(uri, lake.job().storage)
+    newer = json.loads(storage.read(uri)) | {"format-version": 3, "next-row-id": 1}
+    newer["snapshots"] = [each | {"first-row-id": 0, "added-rows": 1} for each in newer["snapshots"]]
+    storage.publish(uri, json.dumps(newer).encode())
+    with pytest.raises(JobError, match=r"format version 3.*table\.into"):
+        refuse_into(plan_of(lake.job()))
+    refuse_into(plan_of(lake.job(into="lake.beside")))
 
 
 def test_a_key_that_a_table_beside_has_no_type_for_is_refused(lake: Lake) -> None:

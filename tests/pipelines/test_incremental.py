@@ -19,6 +19,7 @@ from pipelines.incremental import passed_over, resume, versions_met, walk
 from pipelines.ledger import read_ledger
 from pipelines.plan import make_plan
 from pipelines.runner import source_of
+from pipelines.runs import NAME
 from pipelines.sources.table import TableSource
 from schemas.errors import JobError
 from schemas.ids import document_id
@@ -122,7 +123,7 @@ def test_where_the_answers_were_removed_all_is_listed(tmp_path: Path, fault_job:
         source = source_of(job)
         plan = make_plan(job, source.attributes, 0.0)
         assert (resume(plan, source) or {})["since"] == "0"
-        ledger = replace(read_ledger(plan), faulty=pa.array(faulty, pa.string()))
+        ledger = replace(read_ledger(plan), faulty=pa.array(faulty, NAME))
         assert sum(map(len, walk(plan, source, ledger))) == count
 
 
@@ -159,7 +160,9 @@ def test_a_list_says_how_many_it_passed_over(
     [before] = source.documents()
     plan = replace(make_plan(job, source.attributes, 0.0), run_id="later")
     first, second, third = sorted(f"{name}/v" for name in before["document_id"].to_pylist())
-    held = replace(read_ledger(plan), complete=pa.array([first, second]), faulty=pa.array([third]))
+    held = replace(
+        read_ledger(plan), complete=pa.array([first, second], NAME), faulty=pa.array([third], NAME)
+    )
     monkeypatch.setattr("pipelines.feed.read_ledger", lambda _: held)
     monkeypatch.setattr(type(held), "unsaid", lambda *_: pa.array([first.partition("/")[0]]))
     resume(plan, source)

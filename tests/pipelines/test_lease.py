@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -18,13 +19,14 @@ import pytest
 
 from pipelines import lease as leases
 from pipelines.lease import Holder, Lease
-from schemas.errors import JobError, LeaseLost, StorageUnavailable
+from schemas.errors import JobError
 from schemas.shard import Shard
 from tests.workers.places import Place, place
 from workers.storage.factory import join
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = ["place"]
 
@@ -60,7 +62,7 @@ def left_behind(place: Place, scope: str = "all", **facts: Any) -> Holder:
             "host": "host-a",
             "machine": "elsewhere",
             "pid": 123,
-            "started": 0.0,
+            "ticks": 1,
             "token": "token",
             "expires": datetime.now(UTC) + timedelta(seconds=60),
             **facts,
@@ -186,8 +188,8 @@ def test_a_killed_process_holds_nothing(place: Place, reaped: bool) -> None:
     with lease(place):
         here = read(place)
     with holder_process() as process:
-        facts = {"host": here.host, "machine": here.machine, "pid": process.pid}
-        left_behind(place, **facts, started=psutil.Process(process.pid).create_time())
+        facts: dict[str, Any] = {"host": here.host, "machine": here.machine, "pid": process.pid}
+        left_behind(place, **facts, ticks=leases._ticks(process.pid))
         with pytest.raises(JobError, match=f"process {process.pid}"), lease(place):
             pass
         process.kill()
@@ -202,9 +204,38 @@ def test_a_killed_process_holds_nothing(place: Place, reaped: bool) -> None:
 def test_a_pid_that_another_process_has_now_holds_nothing(place: Place) -> None:
     with lease(place):
         here = read(place)
-    left_behind(place, host=here.host, machine=here.machine, pid=os.getpid(), started=here.started - 3600)
+    assert here.ticks is not None
+    left_behind(place, host=here.host, machine=here.machine, pid=os.getpid(), ticks=here.ticks - 1)
     with lease(place):
         pass
+
+
+def test_a_clock_that_is_set_ends_nobody(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that a process began at is counted from the boot, whose time moves with the clock."""
+    real = psutil.Process.create_time
+    with lease(place):
+        monkeypatch.setattr(psutil.Process, "create_time", lambda process: real(process) + 3600)
+        assert not read(place).is_dead()
+
+
+def test_a_lease_that_does_not_say_when_its_process_began_runs_out(place: Place) -> None:
+    """As those of earlier versions, which told it by the clock."""
+    with lease(place):
+        told = json.loads(read(place).model_dump_json(exclude={"ticks"})) | {"started": 0.0}
+    assert not Holder.model_validate(told).is_dead()
+    assert Holder.model_validate({**told, "expires": datetime.now(UTC)}).is_dead()
+
+
+@pytest.mark.parametrize("name", ["python3", "a) R 1 (b"])
+def test_when_a_process_began_is_read_behind_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    numbers = " ".join(str(number) for number in range(4, 53))
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_text(f"7 ({name}) S {numbers}\n")
+    monkeypatch.setattr(leases, "PROCESSES", tmp_path)
+    assert leases._ticks(7) == 22
+    assert leases._ticks(8) is None, "it has ended, or the system does not say"
 
 
 def test_a_pid_means_nothing_on_another_machine_of_that_name(place: Place) -> None:
@@ -218,142 +249,3 @@ def test_what_is_no_lease_is_not_written_over(place: Place) -> None:
     with pytest.raises(JobError, match="no lease this version reads"), lease(place):
         pass
     assert place.storage.read(join(place.root, "_runs/_lease/all.json")) == b"{}"
-
-
-def test_renewing_extends(place: Place) -> None:
-    with lease(place, renew_seconds=QUICK) as ours:
-        first = read(place)
-        until(lambda: read(place).expires > first.expires)
-        again = read(place)
-        until(lambda: read(place).expires > again.expires)
-        ours.check()
-        assert read(place).token == first.token
-    assert held(place) == []
-
-
-@pytest.mark.parametrize("how", ["taken", "removed"])
-def test_a_lost_lease_is_noticed(place: Place, how: str) -> None:
-    with lease(place, renew_seconds=QUICK) as ours:
-        ours.check()
-
-        def lose_it() -> bool:
-            """A renewal at the same moment does not wait for a publish, and may replace it."""
-            if how == "taken":
-                left_behind(place)
-            else:
-                place.storage.delete(ours.uri)
-            return ours.lost
-
-        until(lose_it)
-        with pytest.raises(LeaseLost, match="another run may write") as caught:
-            ours.check()
-        assert caught.value.stage == "run"
-    assert held(place) == (["all.json"] if how == "taken" else []), "what is another's stays"
-
-
-class Clock:
-    """The time, which moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = datetime.now(UTC)
-
-    def go_on(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(leases, "_now", lambda: clock.now)
-    return clock
-
-
-def test_a_lease_that_is_not_renewed_is_lost_when_it_runs_out(place: Place, clock: Clock) -> None:
-    with lease(place, renew_seconds=DEADLINE) as ours:
-        clock.go_on(leases.TTL_SECONDS - 1)
-        ours.check()
-        clock.go_on(1)
-        with pytest.raises(LeaseLost):
-            ours.check()
-        clock.go_on(-1)
-        with pytest.raises(LeaseLost):
-            ours.check()
-
-
-class Away:
-    """A storage that can be away, or answer no more once it has written."""
-
-    def __init__(self, storage: Any) -> None:
-        self._storage = storage
-        self.away = False
-        self.deaf = False
-        self.refused = 0
-
-    def __getattr__(self, name: str) -> Any:
-        if self.away:
-            raise StorageUnavailable("the store is away")
-        return getattr(self._storage, name)
-
-    def claim(self, *request: Any) -> Any:
-        if self.away:
-            self.refused += 1
-            raise StorageUnavailable("the store is away")
-        written = self._storage.claim(*request)
-        if self.deaf:
-            self.refused += 1
-            raise StorageUnavailable("the answer got lost")
-        return written
-
-
-@pytest.fixture
-def store(place: Place, monkeypatch: pytest.MonkeyPatch) -> Away:
-    storage = Away(place.storage)
-    monkeypatch.setattr(leases, "open_storage", lambda uri, options: storage)
-    return storage
-
-
-@pytest.mark.parametrize("how", ["away", "deaf"])
-def test_a_store_that_comes_back_in_time_costs_nothing(place: Place, store: Away, how: str) -> None:
-    with lease(place, renew_seconds=QUICK) as ours:
-        setattr(store, how, True)
-        until(lambda: store.refused >= 2)
-        ours.check()
-        setattr(store, how, False)
-        before = read(place).expires
-        until(lambda: read(place).expires > before)
-        ours.check()
-    assert held(place) == []
-
-
-def test_a_store_that_stays_away_costs_the_lease(
-    place: Place, store: Away, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
-    with lease(place, renew_seconds=QUICK) as ours:
-        store.away = True
-        until(lambda: store.refused >= 2)
-        ours.check()
-        clock.go_on(leases.TTL_SECONDS)
-        until(lambda: "lost its lease" in caplog.text)
-        with pytest.raises(LeaseLost):
-            ours.check()
-    assert "not given back: the store is away" in caplog.text
-    store.away = False
-    with lease(place, run_id="next"):
-        assert read(place).run_id == "next"
-
-
-def test_a_renewal_that_took_too_long_does_not_bring_a_lease_back(
-    place: Place, store: Away, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It had run out in between, and another run may have found it so."""
-    claim, takes = store.claim, iter([leases.TTL_SECONDS * 0.7, leases.TTL_SECONDS * 0.5])
-
-    def slow(*request: Any) -> Any:
-        written = claim(*request)
-        clock.go_on(next(takes, 0))
-        return written
-
-    monkeypatch.setattr(store, "claim", slow)
-    with lease(place, renew_seconds=QUICK) as ours:
-        until(lambda: ours.lost)
-        assert read(place).expires > clock.now

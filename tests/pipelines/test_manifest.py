@@ -221,6 +221,16 @@ def test_globs_and_limit_apply(tmp_path: Path) -> None:
     assert read(source)["uri"].to_pylist() == [f"file://{tmp_path}/sub/a.pdf", "file:///srv/d.pdf"]
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_row_that_names_nothing_is_no_matter_of_globs(tmp_path: Path, ending: str) -> None:
+    rows = [{"uri": "a.pdf", "n": "1"}, {"uri": None, "n": "2"}, {"uri": "b.png", "n": "3"}]
+    source = manifest(tmp_path, f"list.{ending}", FORMATS[ending](rows), include=["*.pdf"], exclude=["list*"])
+    assert [uri.removeprefix(f"file://{tmp_path}/") for uri in read(source)["uri"].to_pylist()] == [
+        "a.pdf",
+        f"list.{ending}#row-2",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

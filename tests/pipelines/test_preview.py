@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pymupdf
 import pytest
 
 from deploy.demo.documents import EXAMPLES
+from pipelines.plan import make_plan
 from pipelines.preview import preview
-from pipelines.runner import run
+from pipelines.runner import run, source_of
 from pipelines.terminal import terminal
 from schemas.errors import JobError
-from schemas.job import make_job
+from schemas.job import JobSpec, make_job
+from schemas.rows import IDENTITY, outcomes_schema
+from schemas.selection import Selection
 from tests.fixtures.runs import GEMMA3, GEMMA3N
+from tests.pipelines import outputs
+from workers.sinks.parquet import ParquetSink
 
 PAY = {
     "name": "pay",
@@ -95,3 +102,75 @@ def test_what_a_run_refuses_beforehand_has_no_price(
     for way in (preview, run):
         with pytest.raises(JobError, match=told):
             way(job)
+
+
+def pdf(pages: int) -> bytes:
+    with pymupdf.open() as document:
+        for number in range(pages):
+            document.new_page(width=200, height=200).insert_text((20, 60), f"page {number}")
+        body: bytes = document.tobytes()
+        return body
+
+
+def answer(job: JobSpec, about: Mapping[str, Iterable[str]]) -> None:
+    """Publish answers, by file name, as the ledger has them: of documents of three pages."""
+    plan, rows = make_plan(job, None, 0.0), []
+    [listed] = source_of(job).documents()
+    for document in listed.select(IDENTITY.names).to_pylist():
+        for key in about.get(document["uri"].rpartition("/")[2], ()):
+            part, _, task = key.partition("/")
+            asked = plan.fingerprints[task][0 if part else 1]
+            index = {"part_index": int(part) if part else None, "parts_total": 3, "fingerprint": asked}
+            rows.append(outputs.answer("a.pdf", task, "said") | document | index)
+    sink = ParquetSink(plan.output, job.storage, {}, None, plan.run_id, plan.metadata)
+    sink.write(pa.Table.from_pylist(rows, outcomes_schema({}, None)))
+
+
+def test_what_is_answered_already_is_not_counted(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("half", "whole", "new"):
+        (source / f"{name}.pdf").write_bytes(pdf(3))
+    (source / "parted.pdf").write_bytes(b"%PDF-1.7 of which nothing more is read")
+    job = make_job(
+        {
+            "input": str(source),
+            "output": str(tmp_path / "out"),
+            "tasks": ["ocr", "summarize"],
+            "models": {"vision": str(GEMMA3), "audio": str(GEMMA3N)},
+        }
+    )
+    summaries = {f"{part}/summarize" for part in range(3)}
+    answer(
+        job,
+        {
+            "half.pdf": ["0/ocr", "1/ocr", "0/summarize"],
+            "whole.pdf": [*summaries, "/summarize"],
+            "parted.pdf": [*summaries, *(f"{part}/ocr" for part in range(3))],
+        },
+    )
+    seen, all_anew = preview(job), preview(job, Selection(force=True))
+    assert seen.listed == 4 and not seen.skipped and seen.media == {"application/pdf": 4}
+    pages, wholes = 2 + 0 + 3, 1 + 0 + 1 + 1
+    assert seen.requests == {"ocr": 1 + 3 + 3, "summarize": pages + wholes}
+    assert seen.parts == {"page": 2 + 3 + 3}, "the page that has both answers is not made"
+    assert seen.prediction.basis["prompt_tokens"].startswith("15 answers")
+    assert (all_anew.requests, all_anew.parts) == ({"ocr": 9, "summarize": 9 + 3}, {"page": 9})
+    assert seen.prompt_tokens < all_anew.prompt_tokens
+    one = preview(job.model_copy(update={"include": ["parted.pdf"]}))
+    assert (one.requests, one.parts, one.media) == ({"ocr": 0, "summarize": 1}, {}, {"application/pdf": 1})
+
+
+def test_a_task_of_two_models_is_asked_of_each_part_once(tmp_path: Path) -> None:
+    job = make_job(
+        {
+            "input": str(EXAMPLES),
+            "include": ["shapes/*", "recordings/number.wav"],
+            "output": str(tmp_path / "out"),
+            "tasks": [{"task": "summarize", "whole": False}],
+            "models": {"vision": str(GEMMA3), "audio": str(GEMMA3N)},
+        }
+    )
+    seen = preview(job)
+    assert set(seen.parts) == {"image", "audio"}
+    assert seen.requests == {"summarize": sum(seen.parts.values())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,18 +17,21 @@ from hypothesis import strategies as st
 
 from deploy.demo.documents import EXAMPLES
 from pipelines import holdings
+from pipelines.audit import Audit
 from pipelines.holdings import read_holdings
-from pipelines.plan import make_plan
+from pipelines.plan import Plan, make_plan
+from pipelines.preview import preview
 from pipelines.settle import settle
 from pipelines.sweep import sweep
 from schemas.errors import LeaseLost
 from schemas.ids import document_id
 from schemas.job import JobSpec
-from schemas.rows import IDENTITY
+from schemas.rows import IDENTITY, Status, outcomes_schema
 from schemas.selection import Selection
 from schemas.shard import Shard
 from tests.fixtures.runs import RunJob
 from tests.pipelines.outputs import answer, write
+from workers.sinks.parquet import ParquetSink
 
 
 @given(st.lists(st.text(), max_size=20), st.integers(1, 8), st.integers(1, 8))
@@ -44,8 +48,13 @@ def test_the_shares_of_a_shard_hold_its_documents_between_them(
 def rows(output: str, folder: str, *columns: str) -> list[dict[str, Any]]:
     """Of all files there, in the order of the columns before `texts`, which has none."""
     files = [str(file) for file in Path(output.removeprefix("file://"), folder).rglob("part-*.parquet")]
+    if not files:
+        return []
     table: pa.Table = ds.dataset(files, partitioning="hive").to_table(columns=list(columns))
-    return table.sort_by([(name, "ascending") for name in columns if name != "texts"]).to_pylist()
+    found: list[dict[str, Any]] = table.sort_by(
+        [(name, "ascending") for name in columns if name != "texts"]
+    ).to_pylist()
+    return found
 
 
 def said(output: str) -> list[list[dict[str, Any]]]:
@@ -133,3 +142,98 @@ def test_shards_that_sweep_the_same_files_at_once_all_come_to_an_end(
         ]
     assert sum(each.result() for each in swept) == 64
     assert [row["text"] for row in rows(job.output, "records", "uri", "text")] == ["new"] * 64
+
+
+def outcome(plan: Plan, name: str, status: Status, **more: Any) -> dict[str, Any]:
+    """Of a recording of two segments."""
+    fault = {"stage": "infer", "category": "poison", "message": "no", "transient": False}
+    row = answer(name, "transcribe", None, parts_total=2, start_seconds=0.0, end_seconds=1.0) | {
+        "status": status.value,
+        "run_id": plan.run_id,
+    }
+    row["fingerprint"] = plan.fingerprints.get("transcribe", [""])[0]
+    return row | ({} if status is Status.RECORD else {"error": fault}) | more
+
+
+def settled(plan: Plan, listed: list[dict[str, Any]], outcomes: list[dict[str, Any]]) -> Audit:
+    """What `settle` says after these were written."""
+    options = plan.job.storage
+    sink = ParquetSink(plan.output, options, plan.data_types, None, plan.run_id, plan.metadata)
+    sink.write(pa.Table.from_pylist(outcomes, outcomes_schema(plan.data_types, None)))
+    columns = pa.schema([*IDENTITY, ("skipped", pa.bool_())])
+    return settle(plan, pa.Table.from_pylist(listed, columns), lambda: None)
+
+
+@pytest.mark.parametrize("shares", [1, 3])
+def test_what_nothing_is_asked_about_any_more_has_failed_no_longer(
+    ray_cluster: None,
+    fault_job: Callable[..., JobSpec],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shares: int,
+) -> None:
+    names = ["failed.wav", "half.wav", "again.wav", "skipped.wav", "new.wav"]
+    listed = [answer(name, "transcribe", None) | {"skipped": False} for name in names]
+    both, ocr = (
+        make_plan(fault_job(input=str(tmp_path), tasks=tasks), None, 0.0)
+        for tasks in (["ocr", "transcribe"], ["ocr"])
+    )
+    outcomes = [outcome(both, name, Status.ERROR, part_index=None, task=None) for name in names[:4]]
+    outcomes[1] |= {"part_index": 1, "task": "transcribe"}
+    before = settled(both, listed[:4], [*outcomes, outcome(both, "half.wav", Status.RECORD, text="said")])
+    assert before.counts == {"failed": 3, "partial": 1}
+    assert len(rows(both.output, "errors", "uri")) == len(rows(both.output, "documents", "uri")) == 4
+
+    monkeypatch.setattr(holdings, "ROWS_AT_ONCE", math.ceil(5 / shares))
+    listed[3] |= {"skipped": True}
+    filtered = [outcome(ocr, name, Status.FILTERED, part_index=None) for name in (*names[:3], "new.wav")]
+    spoken_of = outcome(ocr, "again.wav", Status.ERROR, part_index=None, task=None)
+    after = settled(ocr, listed, [*filtered, spoken_of])
+    assert after.counts == {"filtered": 4, "skipped": 1}
+    assert after.missing == () and not len(after.settled)
+    left = [
+        (row["uri"].rpartition("/")[2], row["run_id"]) for row in rows(ocr.output, "errors", "uri", "run_id")
+    ]
+    assert left == [("again.wav", ocr.run_id), ("skipped.wav", both.run_id)]
+    # A row with answers stays, as they do; one that says that there are none has nothing to say.
+    said = [row["uri"].rpartition("/")[2] for row in rows(ocr.output, "documents", "uri")]
+    assert said == ["half.wav", "skipped.wav"]
+
+
+def test_what_became_no_document_is_looked_at_as_such(
+    run_job: RunJob, fault_job: Callable[..., JobSpec], tmp_path: Path
+) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "a").write_bytes(b"RIFF\0\1\0\0WAVEfmt ")
+    job = fault_job(input=str(source))
+    assert run_job(job).counts.failed == 1
+    (source / "a").write_text("no sound")
+    after = run_job(job)
+    assert (after.counts.filtered, after.unsettled) == (1, ())
+    assert preview(job).reasons == {"filtered": 1}
+    assert rows(job.output, "errors", "uri") == rows(job.output, "documents", "uri") == []
+
+
+def test_a_document_that_cannot_be_looked_up_keeps_the_row_with_its_answers(
+    ray_cluster: None, fault_job: Callable[..., JobSpec], tmp_path: Path
+) -> None:
+    names = ["there.wav", "failed.wav"]
+    job = fault_job(input=str(tmp_path), tasks=["transcribe"])
+    first, again = (make_plan(job, None, 0.0) for _ in range(2))
+    listed = [answer(name, "transcribe", None) | {"skipped": False} for name in names]
+    said = [outcome(first, "there.wav", Status.RECORD, part_index=part, text="said") for part in (0, 1)]
+    failed = outcome(first, "failed.wav", Status.ERROR, part_index=None, task=None)
+    assert settled(first, listed, [*said, failed]).counts == {"ok": 1, "failed": 1}
+
+    away = [outcome(again, name, Status.ERROR, part_index=None, task=None, version="") for name in names]
+    after = settled(again, [row | {"version": ""} for row in listed], away)
+    assert (after.counts["failed"], after.missing) == (2, ())
+    found = {
+        row["uri"].rpartition("/")[2]: row for row in rows(job.output, "documents", "uri", "status", "run_id")
+    }
+    assert {name: (row["status"], row["run_id"]) for name, row in found.items()} == {
+        "there.wav": ("ok", first.run_id),
+        "failed.wav": ("failed", again.run_id),
+    }
+    assert len(rows(job.output, "errors", "uri")) == 2

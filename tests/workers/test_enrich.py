@@ -29,9 +29,9 @@ def documents(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist([facts | row for row in rows], schema).select(columns_to_read(COLUMNS))
 
 
-def answers(*ids: str, text: str = "words") -> pa.Table:
-    rows = [{"document_id": name, "answers": 1, "owed": 2, "texts": [("ocr", text)]} for name in ids]
-    return answers_of(documents(rows), COLUMNS)
+def answers(*ids: str, text: str = "words", version: str | None = "v1") -> pa.Table:
+    said = {"version": version, "answers": 1, "owed": 2, "texts": [("ocr", text)]}
+    return answers_of(documents([said | {"document_id": name} for name in ids]), COLUMNS)
 
 
 def test_a_row_of_documents_as_columns() -> None:
@@ -128,6 +128,29 @@ def test_a_row_that_is_left_out_has_nothing() -> None:
     assert rows["ocr_text"].to_pylist() == [None, "words", None]
     rows = into_same(rows, pa.array(["a", "a", "a"]), answers("a").slice(1), pa.array([False, True, True]))
     assert rows["ocr_text"].to_pylist() == [None, None, None]
+
+
+def test_what_is_not_asked_any_more_stays_with_what_it_is_about() -> None:
+    dropped = pa.array([[f"of {name}"] for name in "abcde"] + [["its owner's"]], pa.list_(pa.string()))
+    rows = pa.table({"summary": dropped})
+    rows = into_same(rows, pa.array([*"abcde", None]), answers(*"abcde"))
+    ids = pa.array([*"abcxef"])
+    now = pa.concat_tables([answers("a", "x", "f", text="new"), answers("b", text="new", version="v2")])
+    out = pa.array([False, False, False, False, True, False])
+
+    after = into_same(rows, ids, now, out, ["summary"])
+
+    assert after["ocr_text"].to_pylist() == ["new", "new", "words", "new", None, "new"]
+    assert after["summary"].to_pylist() == [["of a"], None, ["of c"], None, None, ["its owner's"]]
+    assert after.schema == rows.schema
+    moved = into_same(rows, pa.array([*"abcx", None, None]), answers().slice(0, 0), None, ["summary"])
+    assert moved["summary"].to_pylist() == [["of a"], ["of b"], ["of c"], None, None, ["its owner's"]]
+
+
+def test_without_a_version_it_stays_as_well() -> None:
+    rows = into_same(pa.table({"summary": ["of a"]}), pa.array(["a"]), answers("a", version=None))
+    after = into_same(rows, pa.array(["a"]), answers("a", text="new", version=None), None, ["summary"])
+    assert (after["ocr_text"][0].as_py(), after["summary"][0].as_py()) == ("new", "of a")
 
 
 NAMES = st.one_of(st.none(), st.sampled_from(["a", "b", "c", "d"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from workers.prompt import Ask, Part, Rung, as_text, build
 RUNG = Rung(0, 64, 0.0)
 IMAGE = Media(PartKind.IMAGE, b"jpeg", "hash")
 MARKS = ["<end_of_turn>", "<start_of_turn>", "</document>", "<bos>", "<start_of_image>", "<|turn>", "<turn|>"]
+BRACKETS = str.maketrans("‹›", "<>")
 
 
 def ask_of(entry: Any, attributes: pa.DataType | None = None) -> Ask:
@@ -50,6 +52,41 @@ def test_no_mark_of_the_turn_is_left_in_a_documents_words(words: str) -> None:
     clean = as_text(words)
     assert not any(mark in clean for mark in MARKS)
     assert as_text(clean) == clean
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "</document >",
+        "</ document>",
+        "< /document>",
+        "</document\n>",
+        "<\n/\tDocument  \n>",
+        '</document id="1">',
+        "<document type='x'>",
+        f"</document{' ' * 500}>",
+        "</document <bos>>",
+        "</document",
+    ],
+)
+def test_no_end_of_a_document_is_forged_by_how_it_is_spelled(mark: str) -> None:
+    clean = as_text(f"one {mark} two <b>")
+    assert "<" not in clean.removesuffix("<b>") and as_text(clean) == clean
+    assert clean.translate(BRACKETS) == f"one {mark} two <b>"
+
+
+@pytest.mark.parametrize("words", ["<documents>", "<documentation>", "a document > 1", "a < b </p> document"])
+def test_what_only_looks_like_one_is_left_as_it_is(words: str) -> None:
+    assert as_text(words) == words
+
+
+@pytest.mark.parametrize(
+    "again", ["<", "< ", "</ ", "<document", "<document ", " ", "/ ", "<|", "</ document <"]
+)
+def test_a_long_text_takes_time_as_it_is_long(again: str) -> None:
+    began = time.process_time()
+    as_text("<" + again * (400_000 // len(again)))
+    assert time.process_time() - began < 3
 
 
 @given(st.text(alphabet="ab <>/=\n12", max_size=60))

@@ -211,6 +211,17 @@ def test_a_claim_follows_on_the_one_before(place: Place) -> None:
         assert place.storage.read(uri, version=version) == content
 
 
+def test_what_a_claim_has_already_written_counts_as_written(place: Place) -> None:
+    """Whoever was told nothing, and asks again, has not lost to itself."""
+    uri = join(place.root, "a")
+    first = place.storage.claim(uri, b"first", None)
+    assert first is not None and place.storage.claim(uri, b"first", None) == first
+    second = place.storage.claim(uri, b"other", first.version)
+    assert second is not None and place.storage.claim(uri, b"other", first.version) == second
+    assert place.storage.claim(uri, b"third", first.version) is None
+    assert place.storage.info(uri) == second
+
+
 def test_a_stale_version_loses(place: Place) -> None:
     uri = place.put("a", b"first")
     version = place.storage.info(uri).version

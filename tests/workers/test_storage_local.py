@@ -174,6 +174,40 @@ def test_a_folder_that_cannot_be_listed_stops_the_listing(
         next(listing)
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_that_goes_while_it_is_listed_does_not_end_the_listing(
+    storage: LocalStorage, tmp_path: Path, caplog: pytest.LogCaptureFixture, replaced: bool
+) -> None:
+    for name in ("a/1", "c/1"):
+        storage.publish(f"file://{tmp_path}/{name}", b"")
+    gone = tmp_path / "b"
+    gone.mkdir()
+    listing = storage.list(f"file://{tmp_path}")
+    assert next(listing).uri.endswith("/a/1")
+    gone.rmdir()
+    if replaced:
+        gone.touch()
+    assert [info.uri for info in listing] == [f"file://{tmp_path}/c/1"]
+    assert f"file://{gone} was removed while it was listed" in caplog.text
+
+
+def test_a_folder_too_deep_to_enter_stops_the_listing(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there, unlike one that went."""
+    (tmp_path / "deep").mkdir()
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if path.endswith("deep"):
+            raise OSError(errno.ENAMETOOLONG, "File name too long")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ObjectMissing, match="longer than the file system takes"):
+        list(storage.list(f"file://{tmp_path}"))
+
+
 def test_published_files_have_the_permissions_of_any_new_file(storage: LocalStorage, tmp_path: Path) -> None:
     storage.publish(f"file://{tmp_path}/new", b"")
     (tmp_path / "plain").write_text("")

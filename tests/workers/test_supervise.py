@@ -7,7 +7,13 @@ import time
 from collections import Counter
 from typing import Any
 
-from schemas.errors import EngineUnavailable, PoisonRequest, RequestRefused, RequestTimeout
+from schemas.errors import (
+    EngineUnavailable,
+    GemstreamError,
+    PoisonRequest,
+    RequestRefused,
+    RequestTimeout,
+)
 from schemas.rows import PartKind
 from workers.engines import EngineConfig, Media, Request, Response
 from workers.supervise import MAX_RESTARTS_IDLE, Gate, Supervisor
@@ -24,6 +30,7 @@ class Scripted:
         self.beside: dict[str, set[str]] = {}
         self.dead = asyncio.Event()
         self.beat: float | None = None
+        self.proof: GemstreamError | None = None
 
     @staticmethod
     def environment(gpus: float) -> dict[str, str]:
@@ -53,6 +60,8 @@ class Scripted:
         if request.key.startswith("kill") or self.starts > self.lives:
             await asyncio.sleep(0)
             dead.set()
+        if self.proof is not None and request.max_tokens == 1:
+            raise self.proof
         if request.key.startswith("refuse"):
             raise RequestRefused("no")
         if request.key.startswith("hang"):
@@ -198,6 +207,30 @@ def test_an_engine_that_dies_on_what_it_answered_before_ends_the_run() -> None:
     answers = gathered(engine, ["good0", *(f"kill{i}" for i in range(4 * MAX_RESTARTS_IDLE))], concurrency=1)
     assert isinstance(answers[0], Response)
     assert any(isinstance(answer, EngineUnavailable) for answer in answers)
+    assert engine.starts == 2 + MAX_RESTARTS_IDLE
+
+
+def test_an_engine_that_refuses_what_it_answered_before_lives() -> None:
+    engine = Scripted()
+    engine.proof = RequestRefused("not cut at one token")
+    poisoned = [f"kill{i}" for i in range(4 * MAX_RESTARTS_IDLE)]
+    answers = gathered(engine, ["good0", *poisoned, "good1", "good2"], concurrency=1)
+    assert [type(answer).__name__ for answer in answers] == [
+        "Response",
+        *["PoisonRequest"] * len(poisoned),
+        "Response",
+        "Response",
+    ]
+    assert engine.starts <= 1 + 2 * len(poisoned), "none is started again that has not died"
+
+
+def test_an_engine_that_times_out_on_what_it_answered_before_ends_the_run() -> None:
+    engine = Scripted()
+    engine.proof = RequestTimeout("no answer in 5 s")
+    answers = gathered(engine, ["good0", *(f"kill{i}" for i in range(4 * MAX_RESTARTS_IDLE))], concurrency=1)
+    assert isinstance(answers[0], Response)
+    assert {type(answer) for answer in answers[1:]} <= {PoisonRequest, EngineUnavailable}
+    assert isinstance(answers[-1], EngineUnavailable), "no request is blamed for it"
     assert engine.starts == 2 + MAX_RESTARTS_IDLE
 
 

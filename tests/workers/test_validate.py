@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -80,6 +81,65 @@ def test_cut_and_looping_are_told_apart() -> None:
         validate(OCR, said("The quick brown fox jumps over the lazy dog and then", "length"), Shown.IMAGE)
     with pytest.raises(LoopingAnswer):
         validate(OCR, said("Table\n" + "| 0 | 0 |\n" * 200, "length"), Shown.IMAGE)
+
+
+PROSE = "The tenant pays the rent on the first day of each month. " * 3
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        ".",
+        "a ",
+        "der Mann und ",
+        "| 0 | 0 |\n",
+        "| a1 | b2 | c3 | d4 | e5 | f6 | g7 | h8 | i9 | k10 | l11 |\n",
+        "\n",
+    ],
+)
+@pytest.mark.parametrize("more", ["", "cut"])
+def test_a_loop_is_found_wherever_it_is_cut(unit: str, more: str) -> None:
+    looped = PROSE + unit * (2_000 // len(unit)) + (unit[: len(unit) // 2] if more else "")
+    for text in (looped, looped + "\ufffd"):
+        with pytest.raises(LoopingAnswer):
+            validate(OCR, said(text, "length"), Shown.IMAGE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(f"Chapter {i}: Title {i * 7} {'.' * 190} {i * 3}" for i in range(1, 20)),
+        "\n".join(f"Chapter {i}: Title {i * 7} {'. ' * 60} {i * 3}" for i in range(1, 20)),
+        "| Item | Q1 |\n|" + ("-" * 90 + "|") * 4 + "\n| Rev",
+        "| a | b | c |\n" + "|:---:" * 60 + "|\n| Rev",
+        "| a | b | c | d | e | f | g | h | i |\n| Total 2023 | | | | | | | | | |\n| Net",
+        "| a | b | c | d | e | f | g | h | i |\n" + "| | | | | | | | | |\n" * 20,
+        "\n".join(f"| {2_000 + i} | 12 |" + " 0 |" * 60 for i in range(20)),
+        "\n".join(["| N/A | N/A | N/A | N/A |"] * 10),
+        "Name: ____________________ Date: " + "_" * 120,
+        "Name: " + "&nbsp;" * 45,
+        "☐ " * 200,
+    ],
+)
+def test_what_is_set_in_rows_is_no_loop(text: str) -> None:
+    for end in range(20, len(text) + 1, 7):
+        with pytest.raises(TruncatedAnswer):
+            validate(OCR, said(PROSE + text[:end], "length"), Shown.IMAGE)
+
+
+@pytest.mark.parametrize("text", ["." * 1_500 + PROSE[:100], "ab" * 750 + PROSE[:100], PROSE + "." * 999])
+def test_to_look_for_a_loop_holds_nobody_up(text: str) -> None:
+    began = time.perf_counter()
+    with pytest.raises(TruncatedAnswer):
+        validate(OCR, said(text, "length"), Shown.IMAGE)
+    assert time.perf_counter() - began < 0.5, "0.2 ms; as a pattern it took 10 s"
+
+
+def test_a_field_that_is_there_twice_is_no_json() -> None:
+    text = '{"kind":"invoice","total":"1.00","total":"2.00"}'
+    with pytest.raises(UnparsableAnswer, match="'total' is there twice") as caught:
+        validate(TOTALS, said(text), Shown.IMAGE)
+    assert caught.value.fields["text"] == text
 
 
 def test_repetition_that_ended_by_itself_is_an_answer() -> None:

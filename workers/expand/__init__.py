@@ -26,8 +26,9 @@ class ExpandOptions(BaseModel):
     """How documents become parts. All of it but what is `UNSEEN` is part of the fingerprint, and what is
     null is not: it says nothing about that lane."""
 
-    UNSEEN: ClassVar[set[str]] = {"passwords", "checked_share", "document", "hashed"}
-    """What changes nothing that an answer is made of."""
+    UNSEEN: ClassVar[set[str]] = {"passwords", "checked_share", "document", "hashed", "text_characters"}
+    """What changes nothing that an answer is made of. How much text of a page fits moves pages from text to
+    drawn, and each record says by `shown` which it was."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

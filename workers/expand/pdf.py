@@ -156,7 +156,7 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
         said = _heard()
         # What is wrong with a page that carries none, its drawing says.
         sound = not text or is_sound(page, said)
-        trusted = _trusted(page, text, options) and sound
+        trusted = _trusted(page, text, options) if sound else False
         as_text = _as_text(page, text, bool(trusted), options)
         drawn = Drawn() if as_text else _drawn(page, text, spans_of(layer), options, limits)
         checked = _checked(page, text, spans_of(layer), options, limits) if as_text and trusted else None

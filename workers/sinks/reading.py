@@ -13,7 +13,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from schemas.errors import JobError, ObjectChanged, ObjectMissing
 from workers.sinks.parquet import METADATA_KEY
-from workers.storage.factory import join, normalise, open_storage
+from workers.storage.factory import join, list_if_there, normalise, open_storage
 from workers.storage.stream import open_object
 
 if TYPE_CHECKING:
@@ -100,14 +100,11 @@ def read_parts(
 
 
 def part_files(storage: Storage, folder: str) -> Iterator[ObjectInfo]:
-    """The part files below a folder; none if it is not there."""
-    try:
-        for info in storage.list(folder):
-            name = info.uri.rpartition("/")[2]
-            if name.startswith("part-") and name.endswith(".parquet"):
-                yield info
-    except ObjectMissing:
-        return
+    """The part files below a folder; none if it is not there yet. Raises what `list_if_there` raises."""
+    for info in list_if_there(storage, folder):
+        name = info.uri.rpartition("/")[2]
+        if name.startswith("part-") and name.endswith(".parquet"):
+            yield info
 
 
 @contextmanager

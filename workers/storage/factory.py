@@ -11,10 +11,12 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from schemas.errors import AddressRefused, JobError
+from schemas.errors import AddressRefused, JobError, ObjectMissing
 from workers.registry import STORAGES, resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from workers.storage import ObjectInfo, Storage, StorageOptions
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -30,6 +32,22 @@ def open_storage(uri: str, options: StorageOptions) -> Storage:
     """
     storage: Storage = resolve(STORAGES, scheme(uri), "storage")(options)
     return storage
+
+
+def list_if_there(storage: Storage, uri: str) -> Iterator[ObjectInfo]:
+    """What lies under a prefix; nothing if the folder or the bucket is not there yet.
+
+    Raises:
+        ObjectMissing: it went while it was listed: what came before is not all there was.
+        GemstreamError: what else `Storage.list` raises.
+    """
+    listing = storage.list(uri)
+    try:
+        first = next(listing)
+    except (ObjectMissing, StopIteration):
+        return
+    yield first
+    yield from listing
 
 
 def look_up(uri: str, options: StorageOptions) -> ObjectInfo:

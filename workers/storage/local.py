@@ -41,6 +41,8 @@ _MISSING = {
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
+_LEFT_OUT = "%s was removed while it was listed, or is a link to nothing: left out"
+
 _ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
 
 
@@ -113,12 +115,12 @@ class LocalStorage:
             if there is not None:
                 _refuse_all_but_files(uri, there)
             if version != (None if there is None else _version(there)):
-                return None
+                return self._if_written(uri, content)
             if there is None:
                 try:
                     os.link(aside, path)
-                except FileExistsError:
-                    return None
+                except FileExistsError:  # NFS says so too of a link that it made, when its answer got lost
+                    return self._if_written(uri, content)
             else:
                 _make_later(aside, there.st_mtime_ns)
             written = os.stat(aside)
@@ -137,6 +139,14 @@ class LocalStorage:
                     removed += 1
         return removed
 
+    def _if_written(self, uri: str, content: bytes) -> ObjectInfo | None:
+        """The file, if it is what a claim was to write: an earlier attempt did, and was not told."""
+        with contextlib.suppress(ObjectMissing, ObjectChanged):
+            there = self.info(uri)
+            if there.size == len(content) and self.read(uri, version=there.version) == content:
+                return there
+        return None
+
     def delete(self, uri: str) -> None:
         """Remove the file; success if it is not there."""
         with _errors_as_ours(uri, "deleted"), contextlib.suppress(FileNotFoundError):
@@ -145,7 +155,7 @@ class LocalStorage:
 
 def _walk(folder: str, root: str) -> Iterator[ObjectInfo]:
     # Not by recursion: a path has room for more folders than Python has for calls.
-    levels = [(folder, _names(folder))]
+    levels = [(folder, _names(folder, is_root=True))]
     while levels:
         folder, names = levels[-1]
         name = next(names, None)
@@ -159,17 +169,24 @@ def _walk(folder: str, root: str) -> Iterator[ObjectInfo]:
             yield _info(_uri(path), found)
 
 
-def _names(folder: str) -> Iterator[str]:
+def _names(folder: str, *, is_root: bool = False) -> Iterator[str]:
     """What is in a folder; S3 sorts whole keys, in which "a/b" comes after "a-b": a folder sorts with its
-    slash, and has it here."""
-    with _errors_as_ours(_uri(folder)), os.scandir(folder) as entries:
-        return iter(
-            sorted(
-                entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
-                for entry in entries
-                if not entry.name.endswith(_UNFINISHED)
-            )
-        )
+    slash, and has it here. One below the root that went in between ends no listing, as no file does."""
+    uri = _uri(folder)
+    with _errors_as_ours(uri):
+        try:
+            with os.scandir(folder) as entries:
+                names = [
+                    entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
+                    for entry in entries
+                    if not entry.name.endswith(_UNFINISHED)
+                ]
+        except (FileNotFoundError, NotADirectoryError):
+            if is_root:
+                raise
+            log.warning(_LEFT_OUT, uri)
+            names = []
+    return iter(sorted(names))
 
 
 def _listed(path: str, root: str) -> os.stat_result | None:
@@ -186,7 +203,7 @@ def _listed(path: str, root: str) -> os.stat_result | None:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ELOOP):
                 raise
-            log.warning("%s was removed while it was listed, or is a link to nothing: left out", uri)
+            log.warning(_LEFT_OUT, uri)
             return None
     return found if stat.S_ISREG(found.st_mode) else None
 

@@ -158,24 +158,26 @@ class S3Storage:
         The look and the reading back are for the others, which answer 501 or ignore conditions:
         there a claim loses to every claim that ended before it began, and of those at the same time
         the last to write is the one that stays, but one that read back before that was told it won.
+        A version that does not fit may be that of our own bytes: put before, when no answer came.
         """
         bucket, key = _split(uri)
         media_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
         request = {"Bucket": bucket, "Key": _named(uri, key), "Body": content, "ContentType": media_type}
         there = self._if_there(uri)
-        if version != (None if there is None else there.version):
+        if version == (None if there is None else there.version):
+            condition = {}
+            if version is None:
+                condition["IfNoneMatch"] = "*"
+            elif not version.startswith(_NO_ETAG):
+                condition["IfMatch"] = f'"{version}"'
+            with errors_as_ours(uri, "written"):
+                _put_if(_client(self.options), request, condition)
+            there = self._if_there(uri)
+        if there is None or there.size != len(content):
             return None
-        condition = {}
-        if version is None:
-            condition["IfNoneMatch"] = "*"
-        elif not version.startswith(_NO_ETAG):
-            condition["IfMatch"] = f'"{version}"'
-        with errors_as_ours(uri, "written"):
-            _put_if(_client(self.options), request, condition)
-        written = self._if_there(uri)
         with suppress(ObjectChanged, ObjectMissing):
-            if written is not None and self.read(uri, version=written.version) == content:
-                return written
+            if self.read(uri, version=there.version) == content:
+                return there
         return None
 
     def remove_unfinished(self, uri: str) -> int:
@@ -343,4 +345,5 @@ def _info(uri: str, facts: Mapping[str, Any], size: int) -> ObjectInfo:
 
 def _version(facts: Mapping[str, Any], size: int) -> str:
     etag = str(facts.get("ETag", "")).removeprefix("W/").strip('"')
-    return etag or f"{_NO_ETAG}{facts['LastModified'].timestamp():.0f}-{size}"
+    # A listing tells milliseconds, of which the header of an object, in whole seconds, says nothing.
+    return etag or f"{_NO_ETAG}{int(facts['LastModified'].timestamp())}-{size}"

@@ -32,6 +32,9 @@ _DENIED = {
 _THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "RequestTimeout"}
 _TRANSIENT_STATUS = {408, 425, 429}
 
+_GONE = {"NoSuchKey", "NoSuchVersion", "NoSuchUpload"}
+"""What S3 says with a 404 of what is not there; of a listing it says none of them."""
+
 _ACTIONS = {
     "read": "s3:GetObject",
     "listed": "s3:ListBucket",
@@ -72,9 +75,10 @@ def changed(uri: str) -> ObjectChanged:
     return ObjectChanged(f"{uri} changed since it was listed; run again to read what is there now")
 
 
-def no_store(uri: str) -> StorageUnavailable:
-    """What a web page in the place of a listing raises: read as one, it would be an empty listing."""
-    return StorageUnavailable(f"{uri} cannot be listed: what answers is no S3 server; {_ENDPOINT}")
+def no_store(uri: str, what: str = "listed") -> StorageUnavailable:
+    """What a web page in the place of an answer raises: read as one, it would be an empty listing, or an
+    object that is not there."""
+    return StorageUnavailable(f"{uri} cannot be {what}: what answers is no S3 server; {_ENDPOINT}")
 
 
 def code_of(error: ClientError) -> str:
@@ -96,6 +100,9 @@ def _from_answer(uri: str, what: str, error: ClientError) -> GemstreamError:
             f"{uri} cannot be {what}: the store kept answering {code or status}; {_ENDPOINT} if this goes on"
         )
     if status == 404:
+        # A proxy that reads its routes anew knows no page for a moment. Of a HEAD there is no telling.
+        if what == "listed" or (code not in _GONE and error.operation_name != "HeadObject"):
+            return no_store(uri, what)
         return ObjectMissing(f"{uri} cannot be {what}: nothing is there")
     if status == 412:
         return changed(uri)

@@ -18,6 +18,7 @@ from workers.storage.factory import join, open_storage, scheme
 from workers.storage.rows import row_address
 from workers.tables import KEY, DataFile, Staged
 from workers.tables.access import object_store_options
+from workers.tables.delta_features import refuse_unread, refuse_unwritten
 from workers.tables.delta_files import (
     additions,
     counted,
@@ -39,15 +40,6 @@ if TYPE_CHECKING:
 
 TRIES = 10
 """Of adding columns against others who change the table: one of them gets through each time."""
-
-NOT_READ = {
-    "deletionVectors": "rows deleted without their file being written anew; run REORG TABLE … APPLY (PURGE)",
-    "columnMapping": "columns of other names than the table's; write it without delta.columnMapping.mode",
-}
-"""Features that a reader has to know, and what they are."""
-
-TRIES = 10
-"""Of adding columns against others who add theirs: one of them gets through each time."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +101,7 @@ class DeltaTable:
         except TableNotFoundError:
             return None
         with _errors_as_ours(self.place):
-            _refuse_unread(table, self.place)
+            refuse_unread(table, self.place)
             return DeltaSnapshot(
                 self.place, self.storage, str(table.version()), _plain(table), _properties(table)
             )
@@ -148,7 +140,8 @@ class DeltaTable:
             from deltalake.exceptions import CommitFailedError
         for _ in range(TRIES):
             table = _load(self.place, self.storage)
-            there = _plain(table)
+            refuse_unwritten(table, self.place)
+            there, version = _plain(table), table.version()
             wanted = evolved(there, self.fitted(schema), self.place.uri)
             if wanted == there:
                 return
@@ -156,8 +149,9 @@ class DeltaTable:
                 with _errors_as_ours(self.place):
                     deltalake.write_deltalake(table, wanted.empty_table(), mode="append", schema_mode="merge")
                 return
-            except CommitFailedError:
-                continue  # somebody else has changed the columns meanwhile: the table tells
+            except CommitFailedError as error:
+                # Somebody else may have changed the columns meanwhile: the table tells.
+                self._refuse_unmoved(version, error)
         raise StorageUnavailable(f"{self.place.uri}: others change the table all the time")
 
     def stage(self, rows: pa.Table, run_id: str, name: str) -> Staged:
@@ -207,9 +201,7 @@ class DeltaTable:
         except CommitFailedError as error:
             if self.committed(key):
                 return True
-            if _load(self.place, self.storage).version() == version:
-                # Nobody else was there: the table takes no such change, for instance as one for appends only.
-                raise JobError(f"{self.place.uri}: {_first_line(error)}", key="sink.tables") from error
+            self._refuse_unmoved(version, error)
             return False
         except StorageUnavailable:
             # The answer may have been lost, and not the commit.
@@ -248,6 +240,11 @@ class DeltaTable:
         for uri in gone:
             storage.delete(uri)
         return len(gone)
+
+    def _refuse_unmoved(self, version: int, error: Exception) -> None:
+        """Nobody else was there: the table takes no such change, for instance as one for appends only."""
+        if _load(self.place, self.storage).version() == version:
+            raise JobError(f"{self.place.uri}: {_first_line(error)}", key="sink.tables") from error
 
     def _known(self) -> set[str]:
         with needs("delta"):
@@ -344,16 +341,3 @@ def _properties(table: Any) -> dict[str, str]:
     if not isinstance(said, dict):
         return found
     return found | {name: str(value) for name, value in said.items() if name.startswith("gemstream.")}
-
-
-def _refuse_unread(table: Any, place: Place) -> None:
-    protocol, told = table.protocol(), table.metadata().configuration
-    used = {
-        # Told by a name among the features, or in tables from before there were names by the version alone.
-        "columnMapping": told.get("delta.columnMapping.mode", "none") != "none",
-        "deletionVectors": "deletionVectors" in (protocol.reader_features or ())
-        and len(table.deletion_vectors().read_all()) > 0,
-    }
-    for feature, is_used in used.items():
-        if is_used:
-            raise JobError(f"{place.uri} has {feature}, which is not read: {NOT_READ[feature]}", key="table")

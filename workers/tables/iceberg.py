@@ -20,7 +20,7 @@ from workers.storage.stream import open_object
 from workers.tables import KEY, STAGED, DataFile, Staged
 from workers.tables.access import pyiceberg_options
 from workers.tables.files import read_file
-from workers.tables.iceberg_commits import has_commit, made_once
+from workers.tables.iceberg_commits import WRITTEN, has_commit, made_once, refuse_unwritten
 from workers.tables.iceberg_errors import errors_as_ours
 from workers.tables.iceberg_types import (
     called_in,
@@ -157,7 +157,7 @@ class IcebergTable:
         """The namespace as well, if it is not there."""
         with needs("iceberg"):
             from pyiceberg.exceptions import TableAlreadyExistsError
-        catalog, told = _catalog(self.place, self.storage), {**properties, "format-version": "2"}
+        catalog, told = _catalog(self.place, self.storage), {**properties, "format-version": str(WRITTEN)}
         with errors_as_ours(self.place):
             catalog.create_namespace_if_not_exists(self.place.uri.rpartition(".")[0])
             try:
@@ -175,6 +175,7 @@ class IcebergTable:
             from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
         for _ in range(TRIES):
             table = _load(self.place, self.storage)
+            refuse_unwritten(table, self.place)
             # A changed type is refused here: pyiceberg would widen one without a word, and pass over others.
             now = plain(table.schema())
             if evolved(now, self.fitted(schema), self.place.uri) == now:

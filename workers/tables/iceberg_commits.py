@@ -1,17 +1,38 @@
-"""What an Iceberg table says of its commits, and a catalog that is asked again before one is refused."""
+"""Which Iceberg tables are committed to, what one says of its commits, and a catalog that is asked again
+before one is refused."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from schemas.errors import JobError
 from workers.tables import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from schemas.tables import Place
+
+WRITTEN = 2
+"""The format's version that tables are made in, and the newest that pyiceberg commits to (0.12)."""
+
 NO_RETRIES = {"commit.retry.num-retries": "0"}
 """pyiceberg would make a failed commit again of what it finds then: without the files that this one replaces,
 if they are gone by then, and with their rows twice."""
+
+
+def refuse_unwritten(table: Any, place: Place) -> None:
+    """Of pyiceberg's handle.
+
+    Raises:
+        JobError: it is of a newer version of the format than WRITTEN.
+    """
+    if table.format_version > WRITTEN:
+        raise JobError(
+            f"{place.uri} is of Iceberg's format version {table.format_version}, and {WRITTEN} is the newest "
+            "that is written: name another table (table.into: one beside it; or sink.tables)",
+            key="table",
+        )
 
 
 def has_commit(table: Any, key: str) -> bool:

@@ -70,7 +70,7 @@ def errors_as_ours(place: Place, let: tuple[type[Exception], ...] = ()) -> Itera
         raise JobError(
             f"{place.uri}: {error}: leave the column out (table.columns)", key="table.columns"
         ) from error
-    except (ValidationError, ValueError, TypeError) as error:
+    except (ValidationError, ValueError, TypeError, NotImplementedError) as error:
         raise JobError(f"{place.uri}: {error}", key="table") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,8 @@ from tests.workers.tables.lakes import SCHEMA, Lake, lake_of, some
 from tests.workers.tables.test_laws import made
 from workers.storage.factory import normalise
 from workers.storage.local import LocalStorage
-from workers.tables import OUTPUT, delta
+from workers.tables import OUTPUT, delta, delta_features
+from workers.tables.delta_features import WRITTEN
 
 
 @pytest.fixture
@@ -94,3 +96,80 @@ def test_a_table_that_goes_meanwhile_is_told(lake: Lake, tmp_path: Path) -> None
         with pytest.raises(JobError, match="not there any more"):
             work()
     assert lake.table.discard("run1") == 0
+
+
+READ_TOO = {
+    "columnMapping",
+    "deletionVectors",
+    "timestampNtz",
+    "typeWidening",
+    "v2Checkpoint",
+    "vacuumProtocolCheck",
+    "variantShredding-preview",
+    "variantType",
+    "variantType-preview",
+}
+"""Features that a reader has to know as well."""
+
+NOT_WRITTEN = {
+    "allowColumnDefaults",
+    "checkpointProtection",
+    "clustering",
+    "domainMetadata",
+    "icebergCompatV1",
+    "icebergCompatV2",
+    "identityColumns",
+    "inCommitTimestamp",
+    "materializePartitionColumns",
+    "nobody-knows-it",
+    "rowTracking",
+    "typeWidening",
+    "vacuumProtocolCheck",
+    "variantShredding-preview",
+}
+
+
+def with_features(lake: Lake, *names: str, version: int = 7) -> None:
+    """A table of one row, with features in its log as another engine turns them on."""
+    made(lake, some(1))
+    log = Path(lake.place.uri.removeprefix("file://"), "_delta_log", f"{0:020}.json")
+    read = sorted(READ_TOO.intersection(names))
+    protocol: dict[str, Any] = {"minReaderVersion": 3 if read else 2, "minWriterVersion": version}
+    if version == 7:
+        protocol |= {"writerFeatures": names, **({"readerFeatures": read} if read else {})}
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    actions = [{"protocol": protocol} if "protocol" in each else each for each in actions]
+    log.write_text("\n".join(map(json.dumps, actions)))
+
+
+@pytest.mark.parametrize("name", sorted(WRITTEN | NOT_WRITTEN))
+def test_what_delta_rs_writes_is_what_it_says(lake: Lake, name: str) -> None:
+    with_features(lake, name)
+    table = deltalake.DeltaTable(lake.place.uri)
+    try:
+        table.create_write_transaction([], mode="append", schema=table.schema(), partition_by=[])
+    except CommitFailedError as error:
+        assert "Unsupported table features" in str(error)
+        assert name in NOT_WRITTEN, "it writes less than it did"
+    else:
+        assert name in WRITTEN, "it writes more than it did: one more for the list"
+        lake.table.evolve(lake.newest.schema)
+
+
+def test_a_table_with_features_that_are_not_written_is_refused_while_nothing_is_changed(lake: Lake) -> None:
+    with_features(lake, "rowTracking", "appendOnly", "domainMetadata")
+    with pytest.raises(JobError, match=r"domainMetadata, rowTracking, .*table\.into"):
+        lake.table.evolve(SCHEMA)
+
+
+def test_so_is_one_that_has_them_by_its_version(lake: Lake) -> None:
+    with_features(lake, version=6)
+    with pytest.raises(JobError, match=r"writer version 6.*table\.into"):
+        lake.table.evolve(SCHEMA)
+
+
+def test_what_delta_rs_refuses_is_no_conflict(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_features(lake, "rowTracking")
+    monkeypatch.setattr(delta_features, "WRITTEN", WRITTEN | {"rowTracking"})
+    with pytest.raises(JobError, match="Unsupported table features required"):
+        lake.table.evolve(wider("ours"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from schemas.tables import Place, TableFormat
 from tests.workers.tables.lakes import SCHEMA, Lake, lake_of, some
 from workers.storage.factory import normalise, open_storage
 from workers.tables import KEY, RUN, DataFile, open_table
+from workers.tables.iceberg_errors import errors_as_ours
 
 DEAD_PORT_SECRET = "hunter2"
 
@@ -228,6 +230,21 @@ def test_a_file_that_was_cleaned_up_is_told_of(lake: Lake) -> None:
 
     with pytest.raises(SnapshotGone, match="cleaned up"):
         list(now.read(file))
+
+
+def test_a_newer_format_is_read_and_not_written(lake: Lake) -> None:
+    made(lake, some(1))
+    newer = Path(theirs(lake).metadata_location.removeprefix("file://"))
+    told = json.loads(newer.read_text())
+    each = {"first-row-id": 0, "added-rows": 1}
+    told |= {"format-version": 3, "next-row-id": 1, "snapshots": [one | each for one in told["snapshots"]]}
+    newer.write_text(json.dumps(told))
+
+    assert lake.keys() == [1]
+    with pytest.raises(JobError, match=r"format version 3.*table\.into"):
+        lake.table.evolve(SCHEMA)
+    with pytest.raises(JobError, match="Writing V3"), errors_as_ours(lake.place):
+        theirs(lake).transaction().set_properties(owner="them").commit_transaction()
 
 
 def test_a_table_that_was_dropped_is_told_of_in_our_words(lake: Lake) -> None:
