@@ -79,7 +79,7 @@ def _place(run: str, run_id: str | None, options: StorageOptions) -> tuple[str, 
     Raises:
         JobError: there is no such run.
     """
-    from workers.storage.factory import join, normalise, open_storage
+    from workers.storage.factory import join, list_if_there, normalise, open_storage
 
     output, found, name = normalise(run).rstrip("/").rpartition("/_runs/")
     if found and "/" not in name:
@@ -88,10 +88,8 @@ def _place(run: str, run_id: str | None, options: StorageOptions) -> tuple[str, 
     if run_id is not None:
         return output, run_id
     storage, end = open_storage(output, options), "/report.json"
-    try:
-        runs = [info.uri for info in storage.list(join(output, "_runs")) if info.uri.endswith(end)]
-    except ObjectMissing:
-        runs = []
+    listed = list_if_there(storage, join(output, "_runs"))
+    runs = [info.uri for info in listed if info.uri.endswith(end)]
     if not runs:
         raise JobError(f"{output} holds no run of Gemstream that came to its end", key="run")
     # Run ids begin with their time.

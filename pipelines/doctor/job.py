@@ -10,7 +10,7 @@ from pipelines.doctor import failed, ok, warning
 from pipelines.doctor.storage import quick
 from pipelines.lease import Holder
 from schemas.errors import JobError, ObjectMissing, TerminalError, TransientError
-from workers.storage.factory import join, open_storage
+from workers.storage.factory import join, list_if_there, open_storage
 
 if TYPE_CHECKING:
     from pipelines.doctor import Findings, Patient
@@ -91,11 +91,8 @@ def _into(plan: Plan) -> Findings:
 
 def _leases(plan: Plan) -> Findings:
     storage = open_storage(plan.output, plan.job.storage)
-    try:
-        found = [info.uri for info in storage.list(join(plan.output, "_runs", "_lease", ""))]
-    except ObjectMissing:
-        found = []
-    for uri in found:
+    for info in list_if_there(storage, join(plan.output, "_runs", "_lease", "")):
+        uri = info.uri
         try:
             holder = Holder.model_validate_json(storage.read(uri))
         except ObjectMissing:  # given back just now

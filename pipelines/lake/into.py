@@ -13,9 +13,9 @@ from pipelines.occupancy import impatient
 from pipelines.sources.row_names import row_naming
 from pipelines.sources.table_place import place_of
 from schemas.enriched import answer_columns, enriched_schema
-from schemas.errors import JobError, ObjectMissing
+from schemas.errors import JobError
 from schemas.tables import Place, TableFormat
-from workers.storage.factory import has_scheme, join, normalise, open_storage
+from workers.storage.factory import has_scheme, join, list_if_there, normalise, open_storage
 from workers.tables import OUTPUT, open_table
 from workers.tables.shapes import evolved
 
@@ -236,9 +236,6 @@ def added_columns(job: JobSpec) -> frozenset[str]:
 
 def _marked(output: str, options: StorageOptions, place: Place) -> frozenset[str]:
     storage, runs = open_storage(output, options), join(output, "_runs", "")
-    try:
-        marks = [info.uri for info in storage.list(runs) if info.uri.endswith(f"/{MARK}")]
-    except ObjectMissing:
-        return frozenset()
+    marks = [info.uri for info in list_if_there(storage, runs) if info.uri.endswith(f"/{MARK}")]
     said = [json.loads(storage.read(uri)) for uri in marks]
     return frozenset(name for one in said if one["table"] == place.uri for name in one["columns"])

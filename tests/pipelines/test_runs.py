@@ -152,6 +152,9 @@ def test_the_ledger_that_reads_file_by_file_is_that_of_all_rows(tmp_path: Path) 
     whole = make_ledger(held.standing, plan.tasks_by_kind, plan.ingredients, Selection(), plan.wholes_by_kind)
     ledger = read_ledger(plan)
     assert facts(ledger) == facts(whole)
+    # 31 million names fill the 2 GiB of `string`.
+    names = [ledger.complete, ledger.parted, ledger.begun, ledger.stale, ledger.failed, ledger.faulty]
+    assert {each.type for each in (*names, ledger.filtered)} == {pa.large_string()}
     uris = ["book.pdf", "whole.pdf", "gap.pdf", "old.pdf", "bad.pdf", "note.txt", "new.pdf"]
     listed = pa.table(
         {
