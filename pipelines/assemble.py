@@ -38,7 +38,6 @@ GROUP = 2_000
 """Documents a task: some 20 MB of text, if they have ten pages each."""
 RETRIES = 5
 KEYS = ("document_id", "version", "answers", "answered_at", "run_id")
-NONE = pa.array([], pa.string())
 
 
 def assemble(
@@ -47,7 +46,6 @@ def assemble(
     listed: pa.Table,
     settled: pa.Table,
     check: Callable[[], None] | None = None,
-    filtered: pa.Array = NONE,
 ) -> int:
     """Write the rows that are due, then take out those they replace. Runs on the connected Ray.
 
@@ -60,8 +58,6 @@ def assemble(
         listed: the run's list: document_id, version.
         settled: document_id and name of what this run has brought to an end.
         check: raises if this run may not write any more.
-        filtered: ids of what it had nothing to ask about. Their rows go that say that all failed; one with
-            answers stays, as they do.
 
     Returns:
         How many rows were written.
@@ -82,8 +78,6 @@ def assemble(
     old = old.filter(pc.invert(pc.is_in(old["file"], places)))
     there = old.select(["file", "row"])
     replaced = pc.is_in(old["document_id"], due["document_id"].combine_chunks())
-    moot = pc.and_(pc.is_in(old["document_id"], filtered), pc.equal(old["answers"], 0))
-    replaced = pc.or_(replaced, moot)
     gone = [old.filter(replaced).select(["file", "row"])]
     gone.append(doubles(old.filter(pc.invert(replaced)), ["document_id"], latest="run_id"))
     remove_rows(plan, files, there, pa.concat_tables(gone), check)

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.cluster import unwrapped
-from pipelines.copies import asked, duplicates_of, find_known, keys_of, of_this_run
+from pipelines.copies import asked, by_content, duplicates_of, find_known, keys_of, of_this_run
 from pipelines.holdings import settled_down
+from pipelines.ledger import places_in
 from pipelines.runs import names_of
 from schemas.rows import ERRORS, IDENTITY, records_schema, with_attributes
 from workers.sinks.parquet import DUPLICATES, ParquetSink
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pipelines.copies import Holder, Told
     from pipelines.plan import Plan
     from pipelines.whole import Group
+    from workers.prompt import Ask
     from workers.storage import ObjectInfo
 
 RETRIES = 5
@@ -56,8 +58,8 @@ def attach(plan: Plan) -> int:
 
 def _attach(plan: Plan) -> int:
     duplicates = duplicates_of(plan)
-    if len(duplicates):
-        _copy(plan, find_known(plan, duplicates).told(duplicates), [*plan.fingerprints, None])
+    for some in by_content(duplicates):
+        _copy(plan, find_known(plan, some).told(some), [*plan.fingerprints, None])
     return len(duplicates)
 
 
@@ -79,21 +81,23 @@ def stand_in(plan: Plan, listed: pa.Table) -> None:
 
 def _stand_in(plan: Plan, listed: pa.Table) -> None:
     duplicates = duplicates_of(plan)
-    if not len(duplicates):
-        return
-    known = find_known(plan, duplicates)
     work = names_of(listed.filter(pc.invert(listed["skipped"])))
-    work = set(work.filter(pc.invert(pc.is_in(work, names_of(duplicates).combine_chunks()))).to_pylist())
     wholes = {ask.task.name for lane in plan.lanes for ask in lane.wholes}
-    lacking = [
-        digest
-        for digest, tasks in known.parted.items()
-        if any(not _is_due(known.holders[digest], task, work) for task in tasks & wholes)
-    ]
-    if lacking:
-        digests = pa.array(lacking, pa.string())
-        first = pc.index_in(digests, duplicates["document_digest"].combine_chunks())
-        _copy(plan, known.told(duplicates.take(first)), list(plan.fingerprints))
+    for some in by_content(duplicates):
+        known = find_known(plan, some)
+        own = names_of(some).combine_chunks()
+        there = pa.array({each.name for held in known.holders.values() for each in held}, pa.string())
+        there = there.filter(pc.invert(pc.is_in(there, own)))
+        at_work = set(work.filter(pc.is_in(work, there)).to_pylist())
+        lacking = [
+            digest
+            for digest, tasks in known.parted.items()
+            if any(not _is_due(known.holders[digest], task, at_work) for task in tasks & wholes)
+        ]
+        if lacking:
+            digests = pa.array(lacking, pa.string())
+            first = pc.index_in(digests, some["document_digest"].combine_chunks())
+            _copy(plan, known.told(some.take(first)), list(plan.fingerprints))
 
 
 def _is_due(holders: Sequence[Holder], task: str, work: set[str]) -> bool:
@@ -133,12 +137,16 @@ def one_of_each(plan: Plan, groups: Mapping[str, Sequence[Group]]) -> dict[str, 
     """
     if not plan.attaches or not groups:
         return {pool: list(some) for pool, some in groups.items()}
-    each = [(pool, group, _documents(plan, group)) for pool, some in groups.items() for group in some]
-    waiting, told = names_of(duplicates_of(plan)).combine_chunks(), settled_down()(_answered, plan, each)
+    each = [
+        (pool, group, _documents(plan, group, ["document_id", "version", "document_digest"]))
+        for pool, some in groups.items()
+        for group in some
+    ]
+    waiting, told = names_of(duplicates_of(plan)).combine_chunks().sort(), _answered(plan, each)
     found: dict[str, list[Group]] = {}
     # Who waits is asked only where nobody else with that content is.
     for wait, (pool, group, documents) in itertools.product((False, True), each):
-        waits = pc.is_in(names_of(documents), waiting)
+        waits = pc.is_valid(places_in(names_of(documents), waiting))
         rows, first = documents.filter(waits if wait else pc.invert(waits)), []
         for digest in rows["document_digest"].to_pylist():
             first.append(digest is None or (group.ask.fingerprint, digest) not in told)
@@ -147,33 +155,42 @@ def one_of_each(plan: Plan, groups: Mapping[str, Sequence[Group]]) -> dict[str, 
             names = names_of(rows.filter(pa.array(first))).combine_chunks()
             found.setdefault(pool, []).append(replace(group, names=names))
         if not (wait or all(first)):
-            _sink(plan).write_duplicates(rows.filter(pc.invert(pa.array(first))))
+            others = names_of(rows.filter(pc.invert(pa.array(first)))).combine_chunks()
+            _sink(plan).write_duplicates(_documents(plan, replace(group, names=others)))
     return found
 
 
 def _answered(plan: Plan, each: Iterable[tuple[str, Group, pa.Table]]) -> set[tuple[str, str]]:
     """Fingerprint and content of what is answered of some other document: the run that asked it was ended
     before it gave its copies the answer."""
+    digests = pa.chunked_array([rows["document_digest"] for _, _, rows in each], pa.string()).unique()
+    asks = {group.ask.fingerprint: group.ask for _, group, _ in each}
+    return settled_down()(_answered_of, plan, asks.values(), digests)
+
+
+def _answered_of(plan: Plan, asks: Iterable[Ask], digests: pa.Array) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     columns = ["document_digest", "fingerprint", "run_id"]
-    digests = pa.chunked_array([pa.array([], pa.string())])
-    for _, _, documents in each:
-        digests = pa.chunked_array([*digests.chunks, *documents["document_digest"].chunks])
-    digests = digests.unique()
-    for ask in {group.ask.fingerprint: group.ask for _, group, _ in each}.values():
+    for ask in asks:
         for part in read_parts(plan.output, plan.job.storage, f"records/task={ask.task.name}", columns):
             rows = asked(plan, ask.task.name, part.rows)
             told = rows.filter(pc.equal(rows["fingerprint"], ask.fingerprint))["document_digest"].unique()
-            told = told.drop_null()
-            found.update(
-                (ask.fingerprint, digest) for digest in told.filter(pc.is_in(told, digests)).to_pylist()
-            )
+            if len(told):
+                told = told.drop_null()
+                told = told.filter(pc.is_in(told, digests))
+                found.update((ask.fingerprint, digest) for digest in told.to_pylist())
     return found
 
 
-def _documents(plan: Plan, group: Group) -> pa.Table:
-    """DUPLICATES of a group, a row for each document."""
+def _documents(plan: Plan, group: Group, columns: Sequence[str] | None = None) -> pa.Table:
+    """DUPLICATES of a group, a row for each document, or some columns of them."""
+    return settled_down()(_documents_of, plan, group, columns)
+
+
+def _documents_of(plan: Plan, group: Group, columns: Sequence[str] | None) -> pa.Table:
     schema = with_attributes(DUPLICATES, plan.attributes)
+    if columns is not None:
+        schema = pa.schema([schema.field(name) for name in columns])
     tables, storage = [schema.empty_table()], open_storage(plan.output, plan.job.storage)
     for uri in group.files:
         rows = read_part(storage, storage.info(uri), schema.names).rows
@@ -233,10 +250,12 @@ def attached(rows: pa.Table, duplicates: pa.Table, run_id: str, most: int) -> It
     source = np.repeat(np.arange(len(rows)), counts)
     after = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     target = order[np.repeat(starts, counts) + after]
-    # One that waits and was asked after all is an original too, of the others.
-    own = pc.fill_null(pc.index_in(names_of(rows), names_of(duplicates).combine_chunks()), -1)
-    others = own.to_numpy()[source] != target
-    source, target = source[others], target[others]
+    waits = pc.is_in(names_of(duplicates), names_of(rows).unique())
+    if pc.any(waits).as_py():
+        # One that waits and was asked after all is an original too, of the others.
+        own = pc.fill_null(pc.index_in(names_of(rows), names_of(duplicates).combine_chunks()), -1)
+        others = own.to_numpy()[source] != target
+        source, target = source[others], target[others]
     for start in range(0, len(source), most):
         copies = rows.take(pa.array(source[start : start + most]))
         yield _as_theirs(copies, duplicates.take(pa.array(target[start : start + most])), run_id)

@@ -33,13 +33,11 @@ class Audit:
         counts: documents by outcome: ok, partial, failed, filtered, and skipped.
         settled: document_id and name (`document_id/version`) of the documents that have one, those that
             were filtered or skipped excluded.
-        filtered: document_id of those that were filtered.
         missing: URIs of the documents that have none.
     """
 
     counts: Counter[str]
     settled: pa.Table
-    filtered: pa.Array
     missing: tuple[str, ...]
 
 
@@ -111,7 +109,6 @@ def judge(
     return Audit(
         counts=counts,
         settled=pa.concat_tables([named.filter(loud), named.filter(rest).filter(heard)]),
-        filtered=work["document_id"].filter(quiet).combine_chunks(),
         missing=tuple(sorted(work["uri"].filter(rest).filter(pc.invert(heard)).to_pylist())),
     )
 

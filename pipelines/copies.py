@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from workers.sinks.parquet import DUPLICATES
 from workers.sinks.reading import read_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pipelines.plan import Plan
 
@@ -33,6 +34,8 @@ SAID = pa.schema(
 those are owed that the job asks of such parts, and errors, of which the task begins with `FAULT`."""
 
 FAULT = "!"
+CONTENTS = 20_000
+"""Of a share: some 500 bytes an answer, so that books of fifty pages and two tasks take 1 GB."""
 SAID_OF = ["digest", "task", "part_index"]
 NONE: frozenset[str] = frozenset()
 COLUMNS = ("document_id", "version", "document_digest", "parts_total", "part_kind", "part_index", "run_id")
@@ -99,6 +102,14 @@ def duplicates_of(plan: Plan) -> pa.Table:
     return rows.take(pc.index_in(names.unique(), names))
 
 
+def by_content(duplicates: pa.Table) -> Iterator[pa.Table]:
+    """Shares of them, all of one content together: what is said about a share is held at once, and about all
+    of a large output it would not fit."""
+    digests = duplicates["document_digest"].unique()
+    for start in range(0, len(digests), CONTENTS):
+        yield duplicates.filter(pc.is_in(duplicates["document_digest"], digests.slice(start, CONTENTS)))
+
+
 def find_known(plan: Plan, duplicates: pa.Table) -> Known:
     """Look through the output for what is said about the contents of duplicates.
 
@@ -148,17 +159,22 @@ def _said(plan: Plan, digests: pa.Array) -> pa.Table:
     ended before it had swept, or of a file that was read while others swept it."""
     output, storage = plan.output, plan.job.storage
     tables = [SAID.empty_table()]
+    theirs = partial(_of_contents, digests=digests)
     for task in plan.fingerprints:
         kinds = [kind for kind, names in plan.tasks_by_kind.items() if task in names]
-        for part in read_parts(output, storage, f"records/task={task}", [*COLUMNS, "fingerprint"]):
-            rows = asked(plan, task, part.rows.filter(pc.is_in(part.rows["document_digest"], digests)))
+        for part in read_parts(output, storage, f"records/task={task}", [*COLUMNS, "fingerprint"], theirs):
+            rows = asked(plan, task, part.rows)
             is_owed = pc.is_in(rows["part_kind"], pa.array(kinds, pa.string()))
             tables.append(_as_said(rows, pa.repeat(task, len(rows)), is_owed))
-    for part in read_parts(output, storage, "errors", [*COLUMNS, "task"]):
-        rows = of_this_run(plan, part.rows.filter(pc.is_in(part.rows["document_digest"], digests)))
+    for part in read_parts(output, storage, "errors", [*COLUMNS, "task"], theirs):
+        rows = of_this_run(plan, part.rows)
         tasks = pc.binary_join_element_wise(FAULT, pc.fill_null(rows["task"], ""), "")
         tables.append(_as_said(rows, tasks, pa.repeat(False, len(rows))))
     return _each_once(pa.concat_tables(tables), SAID.names[:4])
+
+
+def _of_contents(rows: pa.Table, digests: pa.Array) -> pa.Table:
+    return rows.filter(pc.is_in(rows["document_digest"], digests))
 
 
 def _as_said(rows: pa.Table, tasks: pa.Array, is_owed: pa.Array) -> pa.Table:

@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 
 from pipelines.holdings import settled_down
 from pipelines.incremental import passed_over, versions_met, walk
-from pipelines.ledger import Ledger, read_ledger
-from pipelines.runs import encoded
+from pipelines.ledger import Ledger, places_in, read_ledger
+from pipelines.occupancy import impatient
+from pipelines.runs import encoded, names_of
 from pipelines.sources.listing import documents_table
 from schemas.errors import GemstreamError, JobError, SnapshotGone
 from schemas.rows import KEPT, PartKind, listed_schema
@@ -98,6 +99,8 @@ class Feed:
         self._stopping = False
         self._fault: BaseException | None = None
         self._firsts = Firsts()
+        self._begun: dict[str, str] = {}
+        self._naming = threading.Lock()
         self._seeded = threading.Event()
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._walk, name="feed", daemon=True)
@@ -121,7 +124,8 @@ class Feed:
         parts the output holds all answers about."""
         if not self._seeded.is_set():
             await asyncio.to_thread(self._seeded.wait)
-        return self._firsts.add(digest, document_id)
+        with self._naming:
+            return self._firsts.add(digest, document_id)
 
     def stop(self) -> None:
         """Hand out nothing more; the walk ends at its next chunk."""
@@ -171,19 +175,33 @@ class Feed:
         if plan.attaches and not plan.selection.force:
             told = np.zeros(len(ledger.originals), bool)
             for folder in ("documents", *_a_task_of_each_kind(plan)):
-                if folder != "documents" and told.all():
+                if folder != "documents" and told.all() and len(self._begun) >= len(ledger.begun):
                     break  # but for what a run answered that was ended before it wrote documents' rows
                 settled_down()(self._seed_from, folder, ledger, told)
         self._seeded.set()
 
     def _seed_from(self, folder: str, ledger: Ledger, told: npt.NDArray[np.bool_]) -> None:
-        """`told` becomes true of each of the ledger's originals that is met."""
+        """`told` becomes true of each of the ledger's originals that is met; of what is half done it is kept
+        what its content is."""
         plan = self._plan
         for part in read_parts(plan.output, plan.job.storage, folder, DIGESTED, _each_once, DIGESTED):
-            places = ledger.places(part.rows)
-            told[places.drop_null().to_numpy()] = True
-            rows = part.rows.filter(pc.and_(pc.is_valid(places), pc.is_valid(part.rows["document_digest"])))
+            told[ledger.places(part.rows).drop_null().to_numpy()] = True
+            digested = part.rows.filter(pc.is_valid(part.rows["document_digest"]))
+            rows = digested.filter(pc.is_valid(ledger.places(digested)))
             self._firsts.seed(rows["document_digest"], rows["document_id"])
+            begun = digested.filter(pc.is_valid(places_in(names_of(digested), ledger.begun)))
+            self._begun.update(
+                zip(names_of(begun).to_pylist(), begun["document_digest"].to_pylist(), strict=True)
+            )
+
+    def _prefer(self, documents: pa.Table) -> None:
+        """What is half done, and goes on in this run, is the original of whatever has its content, before any
+        of its copies is met: of these all parts would be asked."""
+        names = names_of(documents).to_pylist() if self._begun else ()
+        with self._naming:
+            for name, document_id in zip(names, documents["document_id"].to_pylist(), strict=False):
+                if name in self._begun:
+                    self._firsts.add(self._begun[name], document_id)
 
     def _routed(self, documents: pa.Table, ledger: Ledger, routers: ThreadPoolExecutor) -> pa.Table:
         """Mark what is owed and what is not, and name the lane of the rest."""
@@ -191,6 +209,7 @@ class Feed:
         reasons = ledger.reasons(documents)
         skipped = ledger.skipped(reasons)
         idle = pc.or_(skipped, pc.invert(ledger.needed(documents)))
+        self._prefer(documents.filter(pc.invert(idle)))
         pools = self._lanes(documents, idle, routers)
         documents = documents.drop_columns("lane").append_column("lane", pools)
         documents = documents.append_column("reason", reasons).append_column("skipped", skipped)
@@ -213,10 +232,14 @@ class Feed:
         return documents
 
     def _info(self, uri: str) -> ObjectInfo:
+        unknown = ObjectInfo(uri=uri, version="", size=-1)
+        if self._stopping:
+            return unknown
         try:
-            return look_up(uri, self._plan.job.storage)
+            # An outage was waited for when it was listed; a thousand of them are not waited for once more.
+            return look_up(uri, impatient(self._plan.job.storage))
         except GemstreamError:  # the expand stage says what is wrong with it
-            return ObjectInfo(uri=uri, version="", size=-1)
+            return unknown
 
     def _kept(self, documents: pa.Table, ledger: Ledger) -> pa.Array:
         """The answers that each document has; see IN_DOUBT."""

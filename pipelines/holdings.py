@@ -228,15 +228,17 @@ def _read_standing(plan: Plan) -> Standing:
 
 def _filtered(plan: Plan) -> pa.Array:
     columns = ["document_id", "version"]
-    found, more = pa.array([], NAME), list[pa.Array]()
+    found, more, count = pa.array([], NAME), list[pa.Array](), 0
     for part in read_parts(plan.output, plan.job.storage, "_runs", columns):
         # Beside them lie those that waited for the answers of another, and were asked about through it.
         if part.info.uri.split("/")[-2] != FILTERED_FOLDER:
             continue
-        more += names_of(_of_shard(part.rows, plan.selection.shard)).cast(NAME).chunks
+        names = names_of(_of_shard(part.rows, plan.selection.shard)).cast(NAME)
+        more.extend(names.chunks)
+        count += len(names)
         # Each run writes most of them again.
-        if sum(map(len, more)) > max(len(found), FEW):
-            found, more = pa.concat_arrays([found, *more]).unique(), []
+        if count > max(len(found), FEW):
+            found, more, count = pa.concat_arrays([found, *more]).unique(), [], 0
     return pa.concat_arrays([found, *more]).unique()
 
 

@@ -67,8 +67,11 @@ class Ledger:
         since = reduce(pc.or_, (_among(names, known) for known in (self.begun, self.stale, self.faulty)))
         failed = (_among(names, self.failed), Reason.FAILED)
         only = self.selection.only
-        # Asked otherwise and in vain, a document is both; a run for what failed alone takes it as that.
-        first = [failed] if Reason.FAILED in only and Reason.CHANGED not in only else []
+        # Asked otherwise and in vain, a document is both; a run for what failed alone takes it as that. So it
+        # does one that could not be looked up, whose error has no version.
+        unmet = pc.binary_join_element_wise(documents["document_id"], "", "/")
+        vain = (pc.or_(failed[0], _among(unmet, self.failed)), Reason.FAILED)
+        first = [vain] if Reason.FAILED in only and Reason.CHANGED not in only else []
         cases = [
             (_among(names, self.complete), Reason.FORCED if self.selection.force else Reason.DONE),
             (pc.and_not(_among(names, self.filtered), since), Reason.FILTERED),

@@ -39,7 +39,6 @@ def settle(plan: Plan, listed: pa.Table, check: Callable[[], None]) -> Audit:
     return Audit(
         counts=sum((share.counts for share in found), Counter()),
         settled=pa.concat_tables([share.settled for share in found]),
-        filtered=pa.concat_arrays([share.filtered for share in found]),
         missing=tuple(sorted(uri for share in found for uri in share.missing)),
     )
 
@@ -47,9 +46,7 @@ def settle(plan: Plan, listed: pa.Table, check: Callable[[], None]) -> Audit:
 def _settle(plan: Plan, listed: pa.Table, check: Callable[[], None]) -> Audit:
     holdings = read_holdings(plan)
     found = audit(plan, holdings, listed)
-    # Of what nothing is asked about any more, what failed before is no more to be made good.
-    ended = pa.concat_arrays([found.settled["document_id"].combine_chunks(), found.filtered])
-    if sweep(plan, holdings, listed, ended, check):
+    if sweep(plan, holdings, listed, found.settled["document_id"].combine_chunks(), check):
         holdings = read_holdings(plan)
-    assemble(plan, holdings, listed, found.settled, check, found.filtered)
+    assemble(plan, holdings, listed, found.settled, check)
     return found

@@ -52,7 +52,7 @@ def sweep(
         plan: the run.
         holdings: what the output holds now.
         listed: the run's list: document_id, version.
-        settled: ids of the documents that this run has brought to an end, or had nothing to ask about.
+        settled: ids of the documents that this run has brought to an end.
         check: raises if this run may not write any more; called right before each file.
 
     Returns:
@@ -132,10 +132,9 @@ def superseded_errors(
 ) -> pa.Table:
     """`file` and `row` of each error that is no longer so.
 
-    What this run has brought to an end, or had nothing to ask about, it has said everything about: errors of
-    earlier runs go. So do the errors of a document that has all its answers, and of a part and task that has
-    its answer; but not those of a run that asked everything `again`, for the answer is the one that there was
-    before.
+    What this run has brought to an end, it has said everything about: errors of earlier runs go. So do
+    the errors of a document that has all its answers, and of a part and task that has its answer; but not
+    those of a run that asked everything `again`, for the answer is the one that there was before.
     """
     errors = holdings.errors
     errors = errors.filter(pc.is_in(errors["document_id"], _column(listed, "document_id")))

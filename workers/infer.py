@@ -152,7 +152,7 @@ class Infer:
     ) -> list[dict[str, Any] | None]:
         """What the jobs return; meanwhile this worker says that it stirs, and hears whether the run ends."""
         self._tables += 1
-        if self._listening is None:
+        if self._listening is None or self._listening.done():
             self._listening = asyncio.create_task(self._listen())
         try:
             return await asyncio.gather(*jobs)

@@ -85,7 +85,11 @@ def _ends(page: Any) -> Iterator[End | None]:
             if looked > MOST_DRAWN:
                 yield End.PERHAPS
                 return
-            form = _form(document, holder, name)
+            try:
+                form = _form(document, holder, name)
+            except UnicodeDecodeError:  # PyMuPDF asks for no such name
+                yield End.PERHAPS
+                continue
             if not form or form in seen:
                 continue
             seen.add(form)
@@ -110,7 +114,7 @@ def _holder(document: Any, page: int) -> int:
 def _form(document: Any, holder: int, name: bytes) -> int:
     """The number of the form of that name; 0 of a picture, or if there is none."""
     plain = re.sub(rb"#([0-9A-Fa-f]{2})", lambda found: bytes.fromhex(found[1].decode()), name)
-    key = "Resources/XObject/" + plain.decode("utf-8", "surrogateescape")
+    key = "Resources/XObject/" + plain.decode()
     kind, value = key_of(document, holder, key)
     xref = int(value.split()[0]) if kind == "xref" else 0
     return xref if key_of(document, xref, "Subtype")[1] == "/Form" else 0

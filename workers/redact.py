@@ -55,6 +55,8 @@ PLAIN = {
 }
 """Spaces that do not break and dashes of many lengths, as texts are set with them and patterns are not."""
 WORD = re.compile(r"\S+")
+LONGEST_VALUE = 254
+"""Characters of an address."""
 ESCAPE = re.compile(r"\\(?:[abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 """As an error quotes a line's end: after its `n` a number would be none."""
 LEADERS = re.compile(r"\.{8,}")
@@ -147,8 +149,9 @@ class Redactor:
 
 def _withheld(outcome: dict[str, Any]) -> dict[str, Any]:
     """The error in the place of an answer that could not be looked through; nothing of it is in there."""
+    what = "it failed, and" if outcome.get("error") else "answered, but"
     message = (
-        "answered, but the patterns of privacy.redact took too long on the answer, so it is not written; ask "
+        f"{what} the patterns of privacy.redact took too long on what it says, so that is not written; try "
         "again with `gemstream retry`"
     )
     error = outcome.get("error") or error_value(AnswerError(message), Limits())
@@ -161,7 +164,10 @@ def _whole_words(text: str) -> str:
     the rest: the last word, and before it those with digits."""
     if len(text) < METADATA_CHARACTERS or not text.endswith("…"):
         return text
-    words = list(WORD.finditer(text))[:-1]
+    words = list(WORD.finditer(text))
+    if words and len(words[-1][0]) > LONGEST_VALUE:  # in a script without spaces
+        return f"{text[:-LONGEST_VALUE]}…"
+    words = words[:-1]
     while words and any(map(str.isdigit, words[-1][0])):
         del words[-1]
     return f"{text[: words[-1].end()]} …" if words else "…"

@@ -96,7 +96,7 @@ def read_stream(document: Any, xref: int, left: int) -> Stream:
     filters = re.findall(r"/(\w+)", _resolved(document, xref, "Filter"))
     if not raw.strip(WHITE):
         # Of one blank it says that it ends early, and reads on.
-        return Stream(wrong=len(raw) > 1 and not INFLATED.isdisjoint(filters[:1]))
+        return Stream(wrong=len(raw) > 2 and not INFLATED.isdisjoint(filters[:1]))
     marked = True
     for number, name in enumerate(filters):
         if name in INFLATED:

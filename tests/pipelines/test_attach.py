@@ -99,6 +99,16 @@ def test_what_a_killed_run_answered_is_not_asked_of_its_copies(plan: Plan) -> No
     head.check()
 
 
+def test_what_a_killed_run_left_half_done_goes_before_its_copies(plan: Plan) -> None:
+    publish(plan, row(plan, A, "ocr", 0))
+    head = Feed(plan, source_of(plan.job))
+    asyncio.run(head.first("ee" * 16, D))  # which waits until all is read
+    listed = [{"document_id": each, "uri": each[:2], "version": "v1"} for each in (B, A)]
+    head._prefer(pa.Table.from_pylist(listed, IDENTITY))
+    assert asyncio.run(head.first(SAME, B)) == A
+    head.check()
+
+
 def copied(plan: Plan, *duplicates: str) -> dict[tuple[str, str], list[tuple[Any, ...]]]:
     """What `attach` leaves, by task (of errors "") and the first letters of the document."""
     if duplicates:

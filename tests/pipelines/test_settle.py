@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -20,7 +19,6 @@ from pipelines import holdings
 from pipelines.audit import Audit
 from pipelines.holdings import read_holdings
 from pipelines.plan import Plan, make_plan
-from pipelines.preview import preview
 from pipelines.settle import settle
 from pipelines.sweep import sweep
 from schemas.errors import LeaseLost
@@ -162,57 +160,6 @@ def settled(plan: Plan, listed: list[dict[str, Any]], outcomes: list[dict[str, A
     sink.write(pa.Table.from_pylist(outcomes, outcomes_schema(plan.data_types, None)))
     columns = pa.schema([*IDENTITY, ("skipped", pa.bool_())])
     return settle(plan, pa.Table.from_pylist(listed, columns), lambda: None)
-
-
-@pytest.mark.parametrize("shares", [1, 3])
-def test_what_nothing_is_asked_about_any_more_has_failed_no_longer(
-    ray_cluster: None,
-    fault_job: Callable[..., JobSpec],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    shares: int,
-) -> None:
-    names = ["failed.wav", "half.wav", "again.wav", "skipped.wav", "new.wav"]
-    listed = [answer(name, "transcribe", None) | {"skipped": False} for name in names]
-    both, ocr = (
-        make_plan(fault_job(input=str(tmp_path), tasks=tasks), None, 0.0)
-        for tasks in (["ocr", "transcribe"], ["ocr"])
-    )
-    outcomes = [outcome(both, name, Status.ERROR, part_index=None, task=None) for name in names[:4]]
-    outcomes[1] |= {"part_index": 1, "task": "transcribe"}
-    before = settled(both, listed[:4], [*outcomes, outcome(both, "half.wav", Status.RECORD, text="said")])
-    assert before.counts == {"failed": 3, "partial": 1}
-    assert len(rows(both.output, "errors", "uri")) == len(rows(both.output, "documents", "uri")) == 4
-
-    monkeypatch.setattr(holdings, "ROWS_AT_ONCE", math.ceil(5 / shares))
-    listed[3] |= {"skipped": True}
-    filtered = [outcome(ocr, name, Status.FILTERED, part_index=None) for name in (*names[:3], "new.wav")]
-    spoken_of = outcome(ocr, "again.wav", Status.ERROR, part_index=None, task=None)
-    after = settled(ocr, listed, [*filtered, spoken_of])
-    assert after.counts == {"filtered": 4, "skipped": 1}
-    assert after.missing == () and not len(after.settled)
-    left = [
-        (row["uri"].rpartition("/")[2], row["run_id"]) for row in rows(ocr.output, "errors", "uri", "run_id")
-    ]
-    assert left == [("again.wav", ocr.run_id), ("skipped.wav", both.run_id)]
-    # A row with answers stays, as they do; one that says that there are none has nothing to say.
-    said = [row["uri"].rpartition("/")[2] for row in rows(ocr.output, "documents", "uri")]
-    assert said == ["half.wav", "skipped.wav"]
-
-
-def test_what_became_no_document_is_looked_at_as_such(
-    run_job: RunJob, fault_job: Callable[..., JobSpec], tmp_path: Path
-) -> None:
-    source = tmp_path / "in"
-    source.mkdir()
-    (source / "a").write_bytes(b"RIFF\0\1\0\0WAVEfmt ")
-    job = fault_job(input=str(source))
-    assert run_job(job).counts.failed == 1
-    (source / "a").write_text("no sound")
-    after = run_job(job)
-    assert (after.counts.filtered, after.unsettled) == (1, ())
-    assert preview(job).reasons == {"filtered": 1}
-    assert rows(job.output, "errors", "uri") == rows(job.output, "documents", "uri") == []
 
 
 def test_a_document_that_cannot_be_looked_up_keeps_the_row_with_its_answers(

@@ -205,7 +205,7 @@ def test_pages_of_a_tiff_are_parts_and_its_thumbnails_are_not(tmp_path):
     assert opened.warnings == ("smaller copies of its pages are left out",)
 
 
-def copies(path, widths, behind=None):
+def copies(path, widths, behind=None, heights=(120,)):
     """A TIFF whose frames are all marked as smaller copies; `behind`, of a picture in a directory below."""
     reduced = TiffImagePlugin.ImageFileDirectory_v2()
     reduced[254] = 1
@@ -214,7 +214,8 @@ def copies(path, widths, behind=None):
         reduced.tagtype[330] = 4
     with TiffImagePlugin.AppendingTiffWriter(str(path), True) as out:
         for number, width in enumerate(widths, 1):
-            Image.new("RGB", (width, 120), "red").save(out, "TIFF", tiffinfo=reduced)
+            height = heights[(number - 1) % len(heights)]
+            Image.new("RGB", (width, height), "red").save(out, "TIFF", tiffinfo=reduced)
             if number < len(widths):
                 out.newFrame()
     return path
@@ -229,8 +230,9 @@ def test_the_thumbnail_of_a_raw_is_not_the_photo(tmp_path, widths, behind):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_pages_of_one_size_that_are_all_marked_as_copies_are_all_there_is(tmp_path, count):
-    path = copies(tmp_path / "a.tif", [160] * count)
+def test_pages_that_are_all_marked_as_copies_are_all_there_is(tmp_path, count):
+    """Those of a fax may be of any length."""
+    path = copies(tmp_path / "a.tif", [160] * count, heights=(220, 110))
     opened, parts = expanded(path)
     assert [(part.error, part.width) for part in parts] == [(None, 160)] * count
     assert opened.warnings == ("all its pages are marked as smaller copies of others; they are shown",)

@@ -46,11 +46,10 @@ TURNS = {
 }
 """EXIF orientation -> Pillow's name of what turns it upright (its angles are counter-clockwise).
 ImageOps.exif_transpose would do it at full size; after scaling it is a tenth of the work."""
-
 REDUCED = 1
 """Bit of TIFF's NewSubfileType that marks a smaller copy of another page."""
 SUB_IFDS = 330
-"""TIFF tag: directories below this page's own. Behind the thumbnail of a raw, the photo is in one."""
+"""TIFF tag: directories below this page's own; a raw's photo is in one."""
 
 DESCRIBED = {270: "description", 271: "make", 272: "model", 305: "software", 306: "modified", 315: "artist"}
 """EXIF tags kept as metadata. Where a picture was taken is not among them."""
@@ -185,7 +184,7 @@ def _frames(image: Image, limits: Limits) -> tuple[list[int], list[str]]:
 def _pages(image: Image, limits: Limits) -> tuple[list[int], list[str]]:
     frames: list[int] = []
     notes: list[str] = []
-    copies, below = dict[int, tuple[int, int]](), False
+    copies, below = dict[int, int](), False
     for frame in itertools.count():
         try:
             image.seek(frame)
@@ -199,15 +198,16 @@ def _pages(image: Image, limits: Limits) -> tuple[list[int], list[str]]:
             frames.append(frame)
             break
         if int(image.tag_v2.get(254, 0)) & REDUCED:  # type: ignore[attr-defined]
-            copies[frame] = image.size
+            copies[frame] = image.width
             below = below or SUB_IFDS in image.tag_v2  # type: ignore[attr-defined]
             continue
         frames.append(frame)
         if len(frames) > limits.pages:
             raise _limit("its pages", "limits.pages", limits.pages)
-    if not frames and (below or len({*copies.values()}) > 1):
+    # Pages of a fax differ in length; smaller and smaller copies halve each time.
+    if not frames and (below or max(copies.values()) >= 2 * min(copies.values())):
         raise UnsupportedMedia(
-            "it holds smaller copies of a picture and not the picture itself, as a camera's raw image does: "
+            "it holds smaller copies of a picture and not the picture, as a camera's raw image does: "
             "convert it to PDF or PNG, or exclude it",
             stage="expand",
         )

@@ -147,6 +147,17 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
     import pymupdf
 
     complaints()
+    part, loud = _page(document, index, options, limits)
+    if loud or part.error is not None:
+        # Fonts and pictures that MuPDF holds it takes for the next page, and says no more of what they lack.
+        pymupdf.TOOLS.store_shrink(100)
+    return part
+
+
+def _page(document: Any, index: int, options: ExpandOptions, limits: Limits) -> tuple[Part, bool]:
+    """A page, and whether MuPDF complained of it."""
+    import pymupdf
+
     try:
         page = document.load_page(index)
         _refuse_nothing(document, page)
@@ -161,15 +172,15 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
         drawn = Drawn() if as_text else _drawn(page, text, spans_of(layer), options, limits)
         checked = _checked(page, text, spans_of(layer), options, limits) if as_text and trusted else None
     except GemstreamError as error:
-        return Part(index, error=error)
+        return Part(index, error=error), True
     except pymupdf.mupdf.FzErrorSystem as error:
         # MuPDF's word for an allocation that was refused.
         raise MemoryError(str(error)) from error
     except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError) as error:
-        return Part(index, error=CorruptDocument(f"page {index + 1} cannot be drawn: {_said(error)}"))
+        return Part(index, error=CorruptDocument(f"page {index + 1} cannot be drawn: {_said(error)}")), True
     if drawn.turn % 180:
         width, height = height, width
-    return Part(
+    part = Part(
         index,
         drawn.content,
         width=round(width),
@@ -180,6 +191,7 @@ def _part(document: Any, index: int, options: ExpandOptions, limits: Limits) -> 
         trusted=trusted,
         checked=checked,
     )
+    return part, bool(said or drawn.loud or complaints())
 
 
 def _trusted(page: Any, text: str, options: ExpandOptions) -> bool | None:
@@ -215,11 +227,12 @@ def _checked(page: Any, text: str, spans: list[Span], options: ExpandOptions, li
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A page as JPEG, in how many tiles it is shown, and how far it was turned beyond its own rotation."""
+    """A page as JPEG, in how many tiles, turned so far beyond its rotation; and whether MuPDF complained."""
 
     content: bytes = b""
     tiles: int = 0
     turn: int = 0
+    loud: bool = False
 
 
 def _drawn(page: Any, text: str, spans: list[Span], options: ExpandOptions, limits: Limits) -> Drawn:
@@ -229,13 +242,14 @@ def _drawn(page: Any, text: str, spans: list[Span], options: ExpandOptions, limi
     side = in_tiles(size, lambda: _is_dense(text, spans, picture, scale), options, limits)
     if side:
         picture = _pixmap(page, side / max(size))
-    _refuse_lost_content(page, picture, text)
+    loud = _refuse_lost_content(page, picture, text)
     by_text = options.upright is not Upright.METADATA
     turn = upright_turn(spans, int(page.rotation)) if by_text else 0
     return Drawn(
         content=_jpeg(picture, turn, options),
         tiles=tiles_of(picture.width, picture.height) if side else 0,
         turn=turn,
+        loud=loud,
     )
 
 
@@ -292,27 +306,24 @@ def _heard() -> list[str]:
     return said
 
 
-def _refuse_lost_content(page: Any, picture: Any, text: str) -> None:
+def _refuse_lost_content(page: Any, picture: Any, text: str) -> bool:
     """A page whose content stream is damaged comes out white, and MuPDF only mutters about it.
 
     A model asked to read a white page makes something up. White under text, and no picture, may be all there
-    is: text that nobody is to see.
+    is: text that nobody is to see. Returns whether MuPDF muttered anything.
     """
-    import pymupdf
-
     said = _heard()
     if not said or not page.get_contents():
-        return
+        return bool(said)
     # A picture that cannot be decoded is none of those that MuPDF says it has drawn.
-    if picture.samples.count(0xFF) == len(picture.samples) and (not text or page.get_images()):
+    lost = not text or len(page.get_images()) > len(page.get_image_info())
+    if lost and picture.samples.count(0xFF) == len(picture.samples):
         raise CorruptDocument(f"page {page.number + 1} comes out blank: {said[-1]}")
     if not text:
         is_sound(page, said)
-    lost = share_cut_off(page, picture, said)
-    # What MuPDF holds decoded it draws on the next page without a word.
-    pymupdf.TOOLS.store_shrink(100)
-    if lost >= CUT_SHARE:
-        raise CorruptDocument(f"page {page.number + 1} is a scan of which some {lost:.0%} is cut off")
+    if (lacks := share_cut_off(page, picture, said)) >= CUT_SHARE:
+        raise CorruptDocument(f"page {page.number + 1} is a scan of which some {lacks:.0%} is cut off")
+    return True
 
 
 def _jpeg(picture: Any, turn: int, options: ExpandOptions) -> bytes:

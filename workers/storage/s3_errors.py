@@ -32,8 +32,7 @@ _DENIED = {
 _THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "RequestTimeout"}
 _TRANSIENT_STATUS = {408, 425, 429}
 
-_GONE = {"NoSuchKey", "NoSuchVersion", "NoSuchUpload"}
-"""What S3 says with a 404 of what is not there; of a listing it says none of them."""
+_BODILESS = {"HeadObject", "HeadBucket"}
 
 _ACTIONS = {
     "read": "s3:GetObject",
@@ -100,8 +99,9 @@ def _from_answer(uri: str, what: str, error: ClientError) -> GemstreamError:
             f"{uri} cannot be {what}: the store kept answering {code or status}; {_ENDPOINT} if this goes on"
         )
     if status == 404:
-        # A proxy that reads its routes anew knows no page for a moment. Of a HEAD there is no telling.
-        if what == "listed" or (code not in _GONE and error.operation_name != "HeadObject"):
+        # A proxy that reads its routes anew knows no page for a moment, nor does it name what is missing. Of
+        # what has no body there is no telling.
+        if what == "listed" or (code in {"", "404"} and error.operation_name not in _BODILESS):
             return no_store(uri, what)
         return ObjectMissing(f"{uri} cannot be {what}: nothing is there")
     if status == 412:
