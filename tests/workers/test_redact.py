@@ -263,7 +263,9 @@ def test_what_presidio_gives_up_on_is_not_written(monkeypatch: pytest.MonkeyPatc
     assert "retry" in clean["error"]["message"] and "a-" not in str(clean)
     refused = {"category": "off_schema", "stage": "validate", "message": text[-60:], "transient": False}
     failed = asyncio.run(discretion.outcome({"status": Status.ERROR, "text": text, "error": refused}))
-    assert failed["error"] == refused | {"message": clean["error"]["message"]} and "text" not in failed
+    told = failed["error"]["message"]
+    assert failed["error"] == refused | {"message": told} and "text" not in failed
+    assert told.startswith("it failed") and "retry" in told and "a-" not in told
     assert discretion.column(pa.chunked_array([[canonical({"title": text})]])).to_pylist() == [None]
 
 
@@ -275,6 +277,9 @@ def test_a_value_that_metadata_was_cut_in_is_left_out(redactor: Redactor, value:
         said = redactor.facts(canonical({**opened.metadata, "warnings": list(opened.warnings)}))
         for title in (json.loads(said or "")["title"], *json.loads(said or "")["warnings"]):
             assert title == f"{words.rstrip()} …"
+    # A script without spaces is not one word.
+    long = redactor.facts(canonical({"title": brief(Opened(1, {}, {"title": "字" * 900})).metadata["title"]}))
+    assert len(json.loads(long or "")["title"]) > METADATA_CHARACTERS // 3
     assert redactor.facts(canonical({"title": "To be continued…"})) == canonical(
         {"title": "To be continued…"}
     )
