@@ -95,7 +95,7 @@ down for good has no `address`."""
 
 KEPT = pa.list_(pa.string())
 """Answers of a half-done document that the output already holds, as `part_index/task`; `/task` is one about
-the document as a whole."""
+the document as a whole. `workers.fetch.IN_DOUBT` alone is of one that could not be looked up."""
 
 PART_FACTS = pa.schema(
     [

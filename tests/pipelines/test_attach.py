@@ -25,7 +25,7 @@ from schemas.duplicates import DuplicateOptions
 from schemas.errors import ObjectChanged
 from schemas.job import JobSpec
 from schemas.rows import IDENTITY, Status
-from schemas.selection import Selection
+from schemas.selection import ONLY, Selection
 from workers.sinks.parquet import ParquetSink
 from workers.sinks.reading import read_columns
 
@@ -82,6 +82,13 @@ def reasons(plan: Plan, *documents: str) -> list[str]:
 def test_a_copy_that_failed_with_its_original_is_tried_again_with_it(plan: Plan) -> None:
     publish(plan, waiting(plan, B), *(row(plan, each, None, None, error=FAULT) for each in (A, B)))
     assert reasons(plan, A, B) == ["failed", "failed"]
+
+
+def test_what_could_not_be_looked_up_is_tried_again_as_what_failed(plan: Plan) -> None:
+    """Its error has no version; who is listed now has one."""
+    publish(plan, row(plan, A, None, None, error=FAULT, version=""), row(plan, B, "ocr", version="v0"))
+    failed = replace(plan, selection=Selection(only=ONLY["failed"]))
+    assert reasons(failed, A, B) == ["failed", "new version"]
 
 
 def test_what_failed_after_it_was_filtered_has_failed(plan: Plan) -> None:

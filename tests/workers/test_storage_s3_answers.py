@@ -99,6 +99,7 @@ def _fault(status: str, code: str) -> bytes:
         (_fault("400 Bad Request", "AuthorizationHeaderMalformed"), AccessDenied, "storage.region"),
         (_fault("405 Not Allowed", "MethodNotAllowed"), AccessDenied, "refuses the request"),
         (_fault("404 Not Found", "NoSuchKey"), ObjectMissing, "nothing is there"),
+        (_fault("404 Not Found", "ObjectNotFound"), ObjectMissing, "nothing is there"),
         (_fault("412 Precondition", "PreconditionFailed"), ObjectChanged, "changed"),
         (_http("404 Not Found", b"<html>a web server</html>"), StorageUnavailable, "no S3 server"),
         (_http("404 Not Found", b"404 page not found\n"), StorageUnavailable, "no S3 server"),

@@ -53,8 +53,8 @@ def list_if_there(storage: Storage, uri: str) -> Iterator[ObjectInfo]:
 def look_up(uri: str, options: StorageOptions) -> ObjectInfo:
     """The facts of an object that a manifest names, if a manifest may name it.
 
-    A manifest's document whose version is empty failed this very call when it was listed. The
-    stage that meets it calls again: either it gets the facts after all, or the error to write down.
+    A manifest's document whose version is empty failed this very call when it was listed, and in the feed.
+    The stage that meets it calls again: either it gets the facts after all, or the error to write down.
     It must not open the address in any other way, or a refused one would be read.
 
     Raises:
