@@ -145,7 +145,7 @@ PAIRS = {
             (
                 Work(
                     "answer-audio",
-                    f"64 tokens about each of recordings of 5 s, FLAC at 44.1 kHz, Gemma 3n, {ENGINES}",
+                    f"256 tokens about each of recordings of 5 s, FLAC at 44.1 kHz, Gemma 3n, {ENGINES}",
                     "recording",
                     0.95,
                     RECORDINGS,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 SAME = {"confidence": False}  # the others do not ask how likely each token was
 LOGICAL_CPUS = 8
 BATCH = 16
+LEAST = 6 * BATCH
 LEFT = 5 * BATCH
 """Rows that may lie in its stages, each of which waits for a batch to be full, until the next portion comes.
 Ours has answered all of a portion when its time ends."""
@@ -244,9 +245,23 @@ PAIRS = {
             "ray.data.llm",
             (
                 Work(
-                    "by-hand-photos", f"text of 4-megapixel photos, {HAND}", "photo", 1.5, 96, inputs.camera
+                    "by-hand-photos",
+                    f"text of 4-megapixel photos, {HAND}",
+                    "photo",
+                    1.5,
+                    96,
+                    inputs.camera,
+                    LEAST,
                 ),
-                Work("by-hand-tiny", f"text of pictures of 192 px, {HAND}", "image", 1.1, 800, inputs.tiny),
+                Work(
+                    "by-hand-tiny",
+                    f"text of pictures of 192 px, {HAND}",
+                    "image",
+                    1.1,
+                    800,
+                    inputs.tiny,
+                    LEAST,
+                ),
             ),
         ),
         Contest(
@@ -257,11 +272,12 @@ PAIRS = {
             (
                 Work(
                     "by-hand-audio",
-                    f"64 tokens about each of recordings of 5 s, {HAND}",
+                    f"256 tokens about each of recordings of 5 s, {HAND}",
                     "recording",
                     1.0,
                     RECORDINGS,
                     inputs.clips,
+                    LEAST,
                 ),
             ),
         ),

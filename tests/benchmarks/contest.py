@@ -5,6 +5,9 @@ An engine takes most of a minute to start, so a process per turn, as in `pair`, 
 Both sides are started together and each answers a portion that is not counted. Then they take turns: while
 one works, the other waits for its next portion and has nothing to do. A side's time is from the moment it is
 handed a portion to its last answer, as it says itself; how long its start took is kept beside it.
+
+How large a portion is, hangs on the machine: a small one is tried first by each side, and the others are as
+large as what the slower one does in `TURN_SECONDS`, so that the whole table takes half an hour anywhere.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,9 +33,9 @@ from tests.benchmarks.pair import SIDES, Result, Run
 from tests.benchmarks.processes import VLLM, Spent, family, memory
 
 TURNS = 3
-WARM = 128
-"""Inputs that are answered before anything is counted."""
-TURN_SECONDS = 300.0
+TURN_SECONDS = 20.0
+"""Of the slower side. Ours takes 0.8 s for a portion's way in and out, which a longer run takes once."""
+WAIT_SECONDS = 300.0
 """For one portion, an engine's start included."""
 END_SECONDS = 60.0
 LOG_CHARACTERS = 4_000
@@ -47,8 +50,9 @@ class Work:
         work: what exactly is done, in words.
         unit: what is counted.
         target: of our rate over the other's.
-        count: inputs of one turn at full scale.
-        make: writes so many inputs into a folder, of a seed that no other turn has.
+        count: inputs of one turn at full scale, on a machine that does them in `TURN_SECONDS`.
+        make: writes so many inputs into a folder, of a seed that no other portion has.
+        least: inputs of a turn, however slow the machine is; so many are answered before anything is counted.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Work:
     target: float
     count: int
     make: Callable[[Path, str, int], None]
+    least: int = 48
 
 
 @dataclass(frozen=True)
@@ -92,12 +97,6 @@ class Contest:
         Raises:
             RuntimeError: a side failed, or did not do what the other did.
         """
-        repetitions = min(repetitions, TURNS)
-        for work in self.works:
-            for turn in range(-1, repetitions):
-                portion = _portion(folder, work, turn)
-                portion.mkdir(parents=True)
-                work.make(portion, f"bench/{work.name}/{turn}", count_of(work, scale) if turn >= 0 else WARM)
         with ExitStack() as stack:
             if self.shared is not None:
                 stack.enter_context(getattr(importlib.import_module(module), self.shared)(folder))
@@ -107,42 +106,65 @@ class Contest:
                 for side, name in names.items()
             }
             for work in self.works:
-                yield self._result(work, sides, folder, repetitions)
+                yield self._result(work, sides, folder, min(repetitions, TURNS), count_of(work, scale))
 
-    def _result(self, work: Work, sides: dict[str, Session], folder: Path, repetitions: int) -> Result:
-        warm = _portion(folder, work, -1)
+    def _result(
+        self, work: Work, sides: dict[str, Session], folder: Path, repetitions: int, count: int
+    ) -> Result:
+        least = min(count, work.least)
+        warm = _portion(folder, work, "warm", least)
         for session in sides.values():
             session.send(warm)
         for session in sides.values():
             session.receive()
-        runs: dict[str, list[Run]] = {side: [] for side in SIDES}
-        for turn in range(repetitions):
-            for side in SIDES if turn % 2 == 0 else reversed(SIDES):
-                sides[side].send(_portion(folder, work, turn))
-                runs[side].append(sides[side].receive())
-        for turn, (a, b) in enumerate(zip(*runs.values(), strict=True)):
+        tried = _turn(sides, SIDES, _portion(folder, work, "tried", least))
+        seconds = max(run.seconds for run in tried.values())
+        count = max(least, min(count, _eights(least * TURN_SECONDS / seconds)))
+        turns = [tried] if count == least else []
+        for turn in range(len(turns), repetitions):
+            order = SIDES if turn % 2 == 0 else SIDES[::-1]
+            turns.append(_turn(sides, order, _portion(folder, work, str(turn), count)))
+        runs = {side: tuple(turn[side] for turn in turns) for side in SIDES}
+        for number, (a, b) in enumerate(zip(*runs.values(), strict=True)):
             if a.units != b.units:
                 raise RuntimeError(
-                    f"{work.name}, turn {turn}: {a.units} answers of ours, {b.units} of theirs"
+                    f"{work.name}, turn {number}: {a.units} answers of ours, {b.units} of theirs"
                 )
         facts = {
             f"{side}_{name}": value
             for side in SIDES
             for name, value in {"start_seconds": round(sides[side].start, 1), **_facts(runs[side])}.items()
         }
-        return Result(work, tuple(runs["ours"]), tuple(runs["bare"]), self.against, facts)
+        return Result(work, runs["ours"], runs["bare"], self.against, facts)
 
 
 def count_of(work: Work, scale: float) -> int:
-    """Inputs of one turn."""
-    return max(8, round(work.count * scale / 8) * 8)
+    """Inputs of one turn, at most."""
+    return _eights(work.count * scale)
 
 
-def _portion(folder: Path, work: Work, turn: int) -> Path:
-    return folder / "portions" / work.name / ("warm" if turn < 0 else str(turn))
+def _eights(count: float) -> int:
+    return max(8, round(count / 8) * 8)
 
 
-def _facts(runs: list[Run]) -> dict[str, Any]:
+def _portion(folder: Path, work: Work, name: str, count: int) -> Path:
+    """Made while neither side has anything to do."""
+    portion = folder / "portions" / work.name / name
+    portion.mkdir(parents=True)
+    work.make(portion, f"bench/{work.name}/{name}", count)
+    return portion
+
+
+def _turn(sides: dict[str, Session], order: Sequence[str], portion: Path) -> dict[str, Run]:
+    """The same portion for one side and then for the other."""
+    runs = {}
+    for side in order:
+        sides[side].send(portion)
+        runs[side] = sides[side].receive()
+    return runs
+
+
+def _facts(runs: Sequence[Run]) -> dict[str, Any]:
     """CPU milliseconds a unit by kind of process, tokens a second: medians."""
     kinds = sorted({kind for run in runs for kind in run.facts["cpu"]})
     return {
@@ -224,12 +246,12 @@ class Session:
         """Wait for what it says of its portion.
 
         Raises:
-            RuntimeError: it ended instead, or says nothing for `TURN_SECONDS`.
+            RuntimeError: it ended instead, or says nothing for `WAIT_SECONDS`.
         """
-        ready, _, _ = select.select([self._said], [], [], TURN_SECONDS)
+        ready, _, _ = select.select([self._said], [], [], WAIT_SECONDS)
         line = self._said.readline() if ready else ""
         if not line:
-            raise RuntimeError(self._fault("ended" if ready else f"said nothing for {TURN_SECONDS:g} s"))
+            raise RuntimeError(self._fault("ended" if ready else f"said nothing for {WAIT_SECONDS:g} s"))
         told = json.loads(line)
         self.start = self.start or time.monotonic() - self._entered
         spent = self.spent.now()

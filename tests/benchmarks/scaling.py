@@ -15,7 +15,7 @@ import psutil
 from schemas.job import JobSpec
 from tests.benchmarks import inputs
 from tests.benchmarks.answering import ENGINE
-from tests.benchmarks.contest import WARM, Session, Turns
+from tests.benchmarks.contest import Session, Turns
 from tests.benchmarks.pair import Result, Run
 from tests.benchmarks.portions import job_for, run_portions, said
 from tests.benchmarks.processes import DRIVER, HOST, VLLM, memory
@@ -23,6 +23,8 @@ from tests.fixtures.runs import GEMMA3
 
 WHOLE_RUN = 2_000
 """Records over which what a run costs once is spread."""
+WARM = 32
+"""Documents that are answered before anything is counted."""
 LOOK_SECONDS = 5.0
 """Between two looks at memory, each of which takes a quarter of a second."""
 

@@ -158,6 +158,7 @@ PAIRS = {
                 0.9,
                 1_000,
                 inputs.pictures,
+                8 * EVERY,
             ),
         ),
     )

@@ -15,18 +15,33 @@ import pytest
 from PIL import Image
 
 from tests.benchmarks import contenders
-from tests.benchmarks.contest import WARM, Contest, Turns, Work
+from tests.benchmarks.contest import TURN_SECONDS, Contest, Turns, Work
 from tests.benchmarks.portions import job_for, run_portions
 from tests.benchmarks.processes import DRIVER, Spent
 from tests.fixtures.runs import GEMMA3
 
 
 def counting(folder: Path, turns: Turns) -> None:
-    """A side that counts files, and writes down which."""
+    """A side that counts files, a second each eight, and writes down which."""
+    _counting(folder, turns, 1 / 8)
+
+
+def slow(folder: Path, turns: Turns) -> None:
+    """One on which half of them take as long as a turn may last."""
+    _counting(folder, turns, TURN_SECONDS / 40)
+
+
+def stalled(folder: Path, turns: Turns) -> None:
+    """One on which two take as long."""
+    _counting(folder, turns, TURN_SECONDS / 2)
+
+
+def _counting(folder: Path, turns: Turns, seconds: float) -> None:
     for portion in turns:
+        count = len(list(portion.iterdir()))
         with (folder / "seen").open("a") as seen:
-            seen.write(f"{portion.name}\n")
-        turns.answered(len(list(portion.iterdir())), 1.0, 7)
+            seen.write(f"{portion.name} {count}\n")
+        turns.answered(count, count * seconds, 7)
 
 
 def careless(folder: Path, turns: Turns) -> None:
@@ -46,7 +61,7 @@ def _contest(other: str) -> Contest:
         for number in range(count):
             (folder / str(number)).write_text(seed)
 
-    return Contest("c", "counting", other, "it", (Work("w", "files", "file", 1.0, 80, make),))
+    return Contest("c", "counting", other, "it", (Work("w", "files", "file", 1.0, 160, make, 16),))
 
 
 def _row(other: str, folder: Path) -> dict[str, Any]:
@@ -54,19 +69,31 @@ def _row(other: str, folder: Path) -> dict[str, Any]:
     return result.row()
 
 
-def test_both_sides_answer_the_same_portions_after_one_that_is_not_counted(tmp_path: Path) -> None:
+def test_both_sides_answer_the_same_portions_after_two_that_are_not_counted(tmp_path: Path) -> None:
     row = _row("counting", tmp_path)
-    assert (row["units"], row["ratio"], row["ours_tokens"]) == (40, 1.0, 14)
+    assert (row["units"], row["ratio"], row["ours_tokens"]) == (80, 1.0, 14)
     for side in ("ours", "bare"):
-        assert (tmp_path / side / "seen").read_text().split() == ["warm", "0", "1"]
+        assert (tmp_path / side / "seen").read_text().splitlines() == ["warm 16", "tried 16", "0 80", "1 80"]
     portions = tmp_path / "portions" / "w"
-    assert len(list((portions / "warm").iterdir())) == WARM
     seeds = {(portion / "0").read_text() for portion in portions.iterdir()}
-    assert len(seeds) == 3, "an engine's caches know what it has seen"
+    assert len(seeds) == 4, "an engine's caches know what it has seen"
+
+
+@pytest.mark.parametrize(
+    ("other", "seen"),
+    [("slow", ["warm 16", "tried 16", "0 40", "1 40"]), ("stalled", ["warm 16", "tried 16", "1 16"])],
+)
+def test_a_portion_is_as_large_as_what_the_slower_side_does_in_a_turn(
+    other: str, seen: list[str], tmp_path: Path
+) -> None:
+    row = _row(other, tmp_path)
+    assert row["units"] == int(seen[-1].split()[1])
+    for side in ("ours", "bare"):
+        assert (tmp_path / side / "seen").read_text().splitlines() == seen
 
 
 def test_a_side_that_does_less_is_no_result(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="40 answers of ours, 39 of theirs"):
+    with pytest.raises(RuntimeError, match="80 answers of ours, 79 of theirs"):
         _row("careless", tmp_path)
 
 
