@@ -15,17 +15,19 @@ import pytest
 
 from deploy.demo.objectstore import ObjectStore
 from tests.chaos.compare import Bucket, Output, assert_lawful, assert_same, part_files, read_output
-from tests.chaos.lake import job_file
+from tests.chaos.lake import REFUSED, job_file
 from tests.chaos.process import gone, run_to_end, started
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.timeout(600)
 
 SEED = 45
-HEAD_CPUS = 3
-"""One less than the stages of the job take at least, so that one of them is on the other node whatever Ray
-finds best: with 6 it once put all of them on the head."""
-NODE_CPUS = 6
+HEAD_CPUS = 1
+"""For one of the two parsers at most."""
+NODE = {"num_cpus": 6, "num_gpus": 2}
+"""As Ray counts them. The head has no GPU, so the engines, which each ask for one, are on the other node
+whatever Ray finds best: by CPUs alone it once put nothing there but a parser, which was done before there was
+a file."""
 
 
 @contextmanager
@@ -45,7 +47,7 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> I
         initialize_head=True, head_node_args={"num_cpus": HEAD_CPUS, "include_dashboard": False}
     )
     try:
-        yield cluster, cluster.add_node(num_cpus=NODE_CPUS)
+        yield cluster, cluster.add_node(**NODE)
     finally:
         cluster.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
@@ -66,9 +68,10 @@ def test_a_node_lost_in_mid_run(
 ) -> None:
     rng = random.Random(SEED)
     place = Bucket(object_store, "chaos/node")
-    # Two of everything: a stage that has lost a worker still has one.
-    two = {"expand": {"workers": 2}}
-    job = job_file(tmp_path, source, place.url, seconds=0.1, **two)
+    # Of the parsers one is left, of the engines none until the other node comes.
+    options = {"seconds": 0.1, "refuse": REFUSED}
+    engine = {"kind": "fault", "options": options, "max_num_seqs": 4, "gpus": 1}
+    job = job_file(tmp_path, source, place.url, engine=engine, expand={"workers": 2})
     environment = object_store.environment()
     with two_nodes(monkeypatch, environment) as (cluster, second):
         files = rng.randint(1, 6)
@@ -76,7 +79,7 @@ def test_a_node_lost_in_mid_run(
             assert run.until(lambda: stages_on(second) and len(part_files(place)) >= files), run.said
             lost = [process.cmdline()[0] for process in stages_on(second)]
             cluster.remove_node(second, allow_graceful=False)
-            cluster.add_node(num_cpus=NODE_CPUS)
+            cluster.add_node(**NODE)
             status = run.wait()
             said = (
                 f"seed {SEED}, after {files} files, lost {lost}; it ended with {status} and said:\n{run.said}"
