@@ -6,14 +6,15 @@ SHARED = "the engine's places are full all the while, but it shares two cores wi
 LIMITS = {
     "photos": "it is at its target within what tables differ by (0.88, 0.91, 0.93), for the same CPU a photo",
     "resume": "ours takes 0.42 s of CPU, the bare read 0.31, and it counts on one core what both read",
-    "answer-images": f"{SHARED}: its main thread waits for a core 8% of the time",
+    "answer-images": f"{SHARED}: its main thread waits for a core 8% of the time; and a turn's way in and "
+    "out, which a run has once, is 4 to 6% of it",
     "answer-audio": f"{SHARED}, looking for speech included",
     "by-hand-tiny": "vLLM's process takes the same for a picture on either side (68 ms where 12.7 came in a "
     "second: 86% of a core), so both are as fast as it is",
-    "cpu-image": "vLLM's front end, in the engine's host, takes most of 7 ms a picture, and the start of "
-    "Ray, its workers and vLLM's imports 25 s once",
+    "cpu-image": "vLLM's front end, in the engine's host, takes most of 7 to 8 ms a picture, and the start "
+    "of Ray, its workers and vLLM's imports 22 to 32 s once",
     "cpu-segment": "vLLM's front end, which makes the spectrogram, is in the engine's host, and decoding and "
-    "resampling half a minute is most of expand's 44 ms",
+    "resampling half a minute is most of expand's 44 to 66 ms",
     "daft": "both are held up by the one server, whose engine's thread runs 95 to 98% of the time in ours "
     "and 97 to 100% in Daft's",
 }
