@@ -6,8 +6,8 @@ Both sides are started together and each answers a portion that is not counted. 
 one works, the other waits for its next portion and has nothing to do. A side's time is from the moment it is
 handed a portion to its last answer, as it says itself; how long its start took is kept beside it.
 
-How large a portion is, hangs on the machine: a small one is tried first by each side, and the others are as
-large as what the slower one does in `TURN_SECONDS`, so that the whole table takes half an hour anywhere.
+How large a portion is hangs on the machine: a small one is tried first by each side, and the others are as
+large as what the slower one does in `TURN_SECONDS`, so that the table takes half an hour on slow ones, too.
 """
 
 from __future__ import annotations
