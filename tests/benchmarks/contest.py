@@ -54,7 +54,7 @@ class Work:
         target: of our rate over the other's.
         count: inputs of one turn at full scale, on a machine that does them in `TURN_SECONDS`.
         make: writes so many inputs into a folder, of a seed that no other portion has.
-        least: inputs of a turn, however slow the machine is.
+        least: inputs of a turn, however slow the machine and whatever the scale.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Contest:
     def _result(
         self, work: Work, sides: dict[str, Session], folder: Path, repetitions: int, count: int
     ) -> Result:
-        least = min(count, work.least)
+        least = work.least
         warm = _portion(folder, work, "warm", min(least, WARM))
         for session in sides.values():
             session.send(warm)
