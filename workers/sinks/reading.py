@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from schemas.errors import JobError, ObjectChanged, ObjectMissing
 from workers.sinks.parquet import METADATA_KEY
-from workers.storage.factory import join, list_if_there, normalise, open_storage
+from workers.storage.factory import join, list_if_there, normalise, open_storage, scheme
 from workers.storage.stream import open_object
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ WHOLE_BYTES = 1024 * 1024
 """Files up to this size come in one request; a larger one takes about four (footer and columns)."""
 
 FILES_AT_ONCE = 8
+"""Of a store, which is waited for. Of this machine's own, one a core: 20,000 rows take 5 ms of CPU, and over 50
+such files eight threads on two cores took 0.36 s where two took 0.27, for they woke each other."""
 SWEEPING_SECONDS = 600.0
 """For so long others may sweep a file all the while that a run of one shard among many reads or sweeps it."""
 
@@ -88,11 +91,12 @@ def read_parts(
     reading: Callable[..., PartFile | None] = read_latest if unmoved else read_part
     folder = join(normalise(output), sub)
     storage = open_storage(folder, storage_options)
-    with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="ledger") as threads:
+    at_once = min(FILES_AT_ONCE, os.cpu_count() or 1) if scheme(folder) == "file" else FILES_AT_ONCE
+    with ThreadPoolExecutor(at_once, thread_name_prefix="ledger") as threads:
         ahead: deque[Future[PartFile | None]] = deque()
         for info in part_files(storage, folder):
             ahead.append(threads.submit(read, info))
-            if len(ahead) >= FILES_AT_ONCE and (part := ahead.popleft().result()) is not None:
+            if len(ahead) > at_once and (part := ahead.popleft().result()) is not None:
                 yield part
         while ahead:
             if (part := ahead.popleft().result()) is not None:
@@ -137,7 +141,8 @@ def read_part(
         source = open_object(storage, info, read_ahead=0)
     with readable(info):
         file = pq.ParquetFile(source, pre_buffer=True, read_dictionary=list(encoded))
-    lacking = [name for name in columns if name not in file.schema_arrow.names]
+    schema = file.schema_arrow
+    lacking = [name for name in columns if name not in schema.names]
     if lacking:
         raise JobError(
             f"{info.uri} has no column {lacking[0]!r}: another program wrote it; choose an output of its own",
@@ -146,7 +151,7 @@ def read_part(
     with readable(info):
         rows = file.read(columns=columns, use_threads=False).select(columns).replace_schema_metadata()
     facts = json.loads((file.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
-    return PartFile(info, rows, facts, file.metadata.num_rows, file.schema_arrow.remove_metadata())
+    return PartFile(info, rows, facts, file.metadata.num_rows, schema.remove_metadata())
 
 
 def read_latest(
