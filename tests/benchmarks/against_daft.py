@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.benchmarks import inputs
 from tests.benchmarks.answering import ENGINE, _lane
 from tests.benchmarks.contenders import text_job
-from tests.benchmarks.contest import Contest, Turns, Work
+from tests.benchmarks.contest import LONG, Contest, Turns, Work
 from tests.benchmarks.portions import run_portions
 from tests.fixtures.runs import GEMMA3
 
@@ -124,8 +124,10 @@ PAIRS = {
                     "one local vLLM server, warm and without its caches",
                     "image",
                     1.1,
-                    800,
+                    LONG,
                     inputs.pictures,
+                    LONG,
+                    turns=2,
                 ),
             ),
             shared="server",

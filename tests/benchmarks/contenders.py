@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks import inputs
 from tests.benchmarks.answering import ENGINE, RECORDINGS, _lane, audio_job, decoded
-from tests.benchmarks.contest import Contest, Turns, Work
+from tests.benchmarks.contest import LONG, Contest, Turns, Work
 from tests.benchmarks.portions import PUSH_BYTES, job_for, run_portions
 from tests.benchmarks.processes import Spent
 from tests.fixtures.runs import GEMMA3
@@ -258,9 +258,10 @@ PAIRS = {
                     f"text of pictures of 192 px, {HAND}",
                     "image",
                     1.1,
-                    800,
+                    LONG,
                     inputs.tiny,
-                    LEAST,
+                    LONG,
+                    turns=2,
                 ),
             ),
         ),

@@ -28,8 +28,8 @@ WHOLE_BYTES = 1024 * 1024
 """Files up to this size come in one request; a larger one takes about four (footer and columns)."""
 
 FILES_AT_ONCE = 8
-"""Of a store, which is waited for. Of this machine's own, one a core: 20,000 rows take 5 ms of CPU, and over 50
-such files eight threads on two cores took 0.36 s where two took 0.27, for they woke each other."""
+"""Of a store, which is waited for. Of this machine's own, one a core: 20,000 rows take 5 ms of CPU, and over
+50 such files eight threads on two cores took 0.36 s where two took 0.27, for they woke each other."""
 SWEEPING_SECONDS = 600.0
 """For so long others may sweep a file all the while that a run of one shard among many reads or sweeps it."""
 
