@@ -34,8 +34,8 @@ from tests.benchmarks.processes import VLLM, Spent, family, memory
 
 TURNS = 3
 LONG = 800
-"""Inputs of a turn against a side that does something anew for each portion, however long a slow machine takes
-for them: Daft took 21.6 ms of CPU a picture where there were 224, and 9.2 where there were 800."""
+"""Inputs of a turn against a side that does something anew for each portion, however long a slow machine
+takes for them: Daft took 21.6 ms of CPU a picture where there were 224, and 9.2 where there were 800."""
 WARM = 96
 """Inputs that are answered before anything is counted, at most."""
 TURN_SECONDS = 15.0
