@@ -252,6 +252,7 @@ PAIRS = {
                     96,
                     inputs.camera,
                     LEAST,
+                    turns=2,
                 ),
                 Work(
                     "by-hand-tiny",
@@ -279,6 +280,7 @@ PAIRS = {
                     RECORDINGS,
                     inputs.clips,
                     LEAST,
+                    turns=2,
                 ),
             ),
         ),
