@@ -122,7 +122,7 @@ def main(
         save.write_text(
             json.dumps({"machine": machine(), "rows": [result.row() for result in results]}, indent=1)
         )
-    typer.echo(f"{machine()}; medians of {repetitions} turns or fewer, ours : bare")
+    typer.echo(f"{machine()}; medians of about {repetitions} turns, ours : bare")
     # As wide as it is: what is to be quoted in a document is not to be folded.
     Console(width=WIDTH).print(table(results))
     for line in explained(results):

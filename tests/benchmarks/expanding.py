@@ -215,6 +215,7 @@ PAIRS = {
             _pdfs,
             lambda folder: _expanded(folder, "page", PART),
             _bare_pages,
+            often=3,
         ),
         Pair(
             "photos",

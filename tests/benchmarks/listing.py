@@ -2,7 +2,7 @@
 
 The server is a real one, SeaweedFS. It takes some 200 PUTs a second, so one object is put and the others are
 made of it by the server's own backup of metadata: what it says of the one is saved, written 200,000 times
-under other names, and loaded, 2,500 a second. They share one content, and are listed like any other.
+under other names, and loaded, 5,500 a second. They share one content, and are listed like any other.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ KEYS = 200_000
 A_FOLDER = 1_000
 TURNS = 2
 """Of each side, at most; to fill the server takes longer than both."""
+AT_ONCE = 8
+"""Entries that are loaded at a time: 40,000 took 7 s, and 21 one by one."""
 STRAGGLERS = 100
-"""The shell leaves before the last entry of a load is in: so many are loaded once more behind all of them."""
+"""The shell leaves before the last of a load are in: so many are loaded once more behind all of them."""
 
 SERVED = "served.json"
 
@@ -60,7 +62,7 @@ def fill(store: ObjectStore, count: int, folder: Path) -> None:
     one = _last_entry(saved.read_bytes())
     entries = [_renamed(one, number) for number in range(count)]
     many.write_bytes(b"".join([*entries, *entries[-STRAGGLERS:]]))
-    _shell(store, f"fs.meta.load -v=false {many}")
+    _shell(store, f"fs.meta.load -v=false -concurrency={AT_ONCE} {many}")
 
 
 def _names(number: int) -> tuple[bytes, bytes]:

@@ -38,6 +38,8 @@ class Pair:
         inputs: makes them in a folder, at a scale; the same for the same scale.
         ours: does the work on that folder; returns how many units it did, and their seconds.
         bare: the same with the bare library.
+        often: how many times as many turns as others it has. Of what is over in half a second one turn is not
+            like another.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Pair:
     inputs: Callable[[Path, float], None]
     ours: Callable[[Path], tuple[int, float]]
     bare: Callable[[Path], tuple[int, float]]
+    often: int = 1
 
     def missing(self, module: str) -> None:
         """It needs nothing that is not here."""
@@ -54,7 +57,7 @@ class Pair:
     def results(self, module: str, folder: Path, repetitions: int, scale: float) -> Iterator[Result]:
         """Make the inputs and measure both sides."""
         self.inputs(folder, scale)
-        yield measure(self, module, folder, repetitions)
+        yield measure(self, module, folder, repetitions * self.often)
 
 
 class Done(Protocol):

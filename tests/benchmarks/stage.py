@@ -149,6 +149,7 @@ PAIRS = {
                 1 / 1.6,
                 400,
                 inputs.pictures,
+                turns=2,
             ),
             Work(
                 "long-tail",
@@ -159,6 +160,7 @@ PAIRS = {
                 1_000,
                 inputs.pictures,
                 8 * EVERY,
+                turns=2,
             ),
         ),
     )
