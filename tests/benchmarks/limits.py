@@ -5,7 +5,7 @@ from __future__ import annotations
 SHARED = "the engine's places are full all the while, but it shares two cores with what feeds it"
 LIMITS = {
     "pages": "not known; on one machine it was 0.93 to 0.96 by itself, 0.84 to 0.91 as the first of a table",
-    "long-tail": "not known; on one machine it was 0.94, 0.92 and 0.83 in one day",
+    "long-tail": "not known; on one machine it was 0.94, 0.92, 0.83 and 0.92 in one day",
     "by-hand-audio": "both are as fast as the engine, which takes the same for a recording on either side",
     "photos": "in one process a photo takes the stage 35.2 ms and the loop 35.0, of which scaling is 21; "
     "the rest, 4 ms, is its way to the parser's process and back",
