@@ -8,7 +8,7 @@ LIMITS = {
     "long-tail": "not known; on one machine it was 0.94, 0.92, 0.83 and 0.92 in one day",
     "by-hand-audio": "both are as fast as the engine, which takes the same for a recording on either side",
     "photos": "in one process a photo takes the stage 35.2 ms and the loop 35.0, of which scaling is 21; "
-    "the rest, 4 ms, is its way to the parser's process and back",
+    "through the stage it is 41, of which the parser's process takes 39: why more there is not known",
     "resume": "it counts on one core what both have read",
     "answer-images": f"{SHARED}: its main thread runs 88% of a turn and waits for a core 8%, in the loop it "
     "runs 95% and waits 2%; and a turn's two ends take some 5%, when it has nothing to do",

@@ -100,6 +100,8 @@ def test_one_row_says_that_all_pages_of_a_book_have_an_answer() -> None:
     assert (run["first"], run["last"]) == (0, 999)
     first, second = runs_of(answers(book[:500] + book[501:])).to_pylist()
     assert (first["first"], first["last"], second["first"], second["last"]) == (0, 499, 501, 999)
+    unlike = [*book[:500], *({**row, "part_kind": None} for row in book[500:])]
+    assert [run["last"] for run in runs_of(answers(unlike)).to_pylist()] == [499, 999]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b2"]), st.sampled_from(["", "/", "v/1"]))))
