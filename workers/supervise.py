@@ -24,19 +24,23 @@ from schemas.errors import (
     RequestTimeout,
 )
 from workers.clock import Places
-from workers.engines import Request
+from workers.harmless import harmless
 from workers.journal import MAX_DEATHS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from workers.engines import Engine, Response
+    from workers.engines import Engine, Request, Response
     from workers.journal import Journal
 
 MAX_RESTARTS_IDLE = 3
 """Restarts in a row without one answer between them before somebody must say whose fault it is. They
 are no proof against the engine: of the requests in flight at a death, all may be poisoned, since the
-others had their answers already. So a request it has answered before is put to it again."""
+others had their answers already, or are of a document that comes first. So a request that it has answered
+before is put to it again, or one that is harmless."""
+MAX_PROOFS = 8
+"""Harmless questions that an engine answers before it has ever answered another: one that dies of whatever
+is real, a page of full size say, is given up after some thirty starts."""
 PROBE_SECONDS = 30.0
 """For an answer of one token, from an engine that has answered nobody for its `outage_seconds`."""
 
@@ -120,7 +124,7 @@ class Supervisor:
         self._canary: Request | None = None
         self._started = False
         self._epoch = 0
-        self._idle_restarts = 0
+        self._idle_restarts = self._proofs = 0
         self._last_answer = time.monotonic()
         self._deaths: Counter[str] = Counter()
         self._starts = 0
@@ -160,7 +164,7 @@ class Supervisor:
             async with entrance, self._places:
                 if self.draining and not finishing:
                     raise Draining("the run is being ended")
-                await self._revive()
+                await self._revive(request)
                 epoch = self._epoch
                 try:
                     async with self._named(request, suspect=suspect):
@@ -249,7 +253,7 @@ class Supervisor:
         # Nothing at all came back for that long, steps or no steps.
         raise EngineUnavailable(f"the engine answered nothing for {self._seconds:g} s", key=request.key)
 
-    async def _revive(self) -> None:
+    async def _revive(self, request: Request) -> None:
         """Start the engine, or replace a dead one, once, whoever comes first.
 
         Called from inside the gate: a request must never meet an engine that was dead before it came,
@@ -268,14 +272,14 @@ class Supervisor:
             await self._start()
             self._epoch += 1
             if self._idle_restarts > MAX_RESTARTS_IDLE:
-                await self._prove(self._fault)
+                await self._prove(self._fault, request)
             self._fault = None
             self._last_answer = time.monotonic()
 
     async def _answers_others(self) -> bool:
         """Whether it takes something else than what it has just not taken for so long: a gateway gives up on
         what is too slow for it, and a limit of tokens may be less than one request has."""
-        probe = self._canary or Request("probe", "Say yes.", None, max_tokens=1)
+        probe = self._canary or harmless(None)
         async with self._reviving:
             if self._given_up is not None:
                 return False
@@ -295,21 +299,28 @@ class Supervisor:
         self._taken.ready()
         self._starts += 1
 
-    async def _prove(self, fault: EngineUnavailable) -> None:
-        """Tell an engine that is broken from requests that break it, by one that it has answered before.
+    async def _prove(self, fault: EngineUnavailable, request: Request) -> None:
+        """Tell an engine that is broken from requests that break it, by one that it has answered before, or
+        by a harmless one that is like the next.
 
         The answer is cut at one token: what costs time after a restart is loading, not this.
         """
         died = f"the engine died {self._idle_restarts} times without one answer between: {fault.message}"
         if self._canary is None:
-            self._given_up = EngineUnavailable(f"{died}; it has never answered anything")
-            raise self._given_up
+            self._proofs += 1
+            if self._proofs > MAX_PROOFS:
+                self._given_up = EngineUnavailable(
+                    f"{died}; it has never answered anything but what is harmless"
+                )
+                raise self._given_up
+        probe = self._canary or harmless(None if request.media is None else request.media.kind)
         try:
             async with asyncio.timeout(self._seconds):
-                await self._engine.generate(replace(self._canary, max_tokens=1))
+                await self._engine.generate(replace(probe, max_tokens=1))
         except RequestRefused:
             pass  # who refuses lives; raised here, it would be blamed on a request that was not asked yet
         except (EngineUnavailable, RequestTimeout, TimeoutError) as error:
-            self._given_up = EngineUnavailable(f"{died}; nor does it answer what it answered before")
+            like = "what it answered before" if self._canary else "what is harmless"
+            self._given_up = EngineUnavailable(f"{died}; nor does it answer {like}")
             raise self._given_up from error
         self._idle_restarts = 0

@@ -22,6 +22,7 @@ from tests.fixtures.runs import DEMO_JOB, GEMMA3, MainRun, RunJob
 from tests.workers.answering import answering
 from workers.engines import EngineConfig, Media, Request
 from workers.engines.openai import OpenAIEngine
+from workers.harmless import harmless
 from workers.sinks.reading import read_columns
 
 pytestmark = pytest.mark.timeout(600)
@@ -101,3 +102,17 @@ def test_labels_held_by_a_schema_come_without_its_quotes(served_gemma3: str) -> 
             await engine._give_back()
 
     assert asyncio.run(asked()) in labels
+
+
+@pytest.mark.parametrize("kind", [None, PartKind.PAGE, PartKind.IMAGE])
+def test_what_is_harmless_is_answered(kind: PartKind | None, served_gemma3: str) -> None:
+    options = {"base_url": served_gemma3}
+    engine = OpenAIEngine(EngineConfig(find_model(str(GEMMA3)), 16, 1024, options=options))
+
+    async def asked() -> int:
+        try:
+            return (await engine.generate(harmless(kind))).output_tokens
+        finally:
+            await engine._give_back()
+
+    assert asyncio.run(asked()) == 1

@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from schemas.errors import (
     EngineUnavailable,
     GemstreamError,
@@ -16,7 +18,7 @@ from schemas.errors import (
 )
 from schemas.rows import PartKind
 from workers.engines import EngineConfig, Media, Request, Response
-from workers.supervise import MAX_RESTARTS_IDLE, Gate, Supervisor
+from workers.supervise import MAX_PROOFS, MAX_RESTARTS_IDLE, Gate, Supervisor
 
 
 class Scripted:
@@ -185,9 +187,34 @@ def test_an_engine_that_takes_its_steps_has_time_for_a_long_answer() -> None:
 
 def test_an_engine_that_has_only_ever_died_ends_the_run() -> None:
     engine = Scripted()
-    answers = gathered(engine, [f"kill{i}" for i in range(4 * MAX_RESTARTS_IDLE)])
+    engine.lives = 0
+    answers = gathered(engine, [f"good{i}" for i in range(4 * MAX_RESTARTS_IDLE)])
     assert any(isinstance(answer, EngineUnavailable) for answer in answers)
     assert engine.starts == 2 + MAX_RESTARTS_IDLE, "given up once, it is not started again for the others"
+
+
+def test_an_engine_that_dies_of_all_that_is_real_ends_the_run() -> None:
+    engine = Scripted()
+    most = (MAX_PROOFS + 1) * (MAX_RESTARTS_IDLE + 1)
+    answers = gathered(engine, [f"kill{i}" for i in range(2 * most)], concurrency=1)
+    assert isinstance(answers[-1], EngineUnavailable) and engine.starts <= 1 + most
+
+
+@pytest.mark.parametrize("poisoned", [3, 4, 4 * MAX_RESTARTS_IDLE])
+def test_poison_that_comes_first_is_quarantined_and_others_are_answered(poisoned: int) -> None:
+    """Three pages of one document, and nothing has been answered yet."""
+    engine = Scripted()
+
+    async def ask() -> list[Any]:
+        supervisor = Supervisor(engine, 8, request_seconds=5.0)
+        first = [asyncio.ensure_future(supervisor.ask(request(f"kill{i}"))) for i in range(poisoned)]
+        while not engine.dead.is_set():
+            await asyncio.sleep(0)
+        then = (supervisor.ask(request(f"good{i}")) for i in range(4))
+        return await asyncio.gather(*first, *then, return_exceptions=True)
+
+    names = [type(answer).__name__ for answer in asyncio.run(ask())]
+    assert names == ["PoisonRequest"] * poisoned + ["Response"] * 4
 
 
 def test_many_poisoned_requests_in_a_row_are_not_the_engines_fault() -> None:
