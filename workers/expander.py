@@ -279,7 +279,9 @@ class Expand:
         chunk = _member(work.expander).chunk
         # Where answers are kept, some parts need not be made; which ones, is known once it is open.
         first = self._stream(work, stop=0 if work.document.kept else None)
-        opened: Opened = next(first)
+        opened = next(first, None)
+        if not isinstance(opened, Opened):
+            raise ParserCrashed("the parser did not say what the document is")
         if opened.parts_total < 1:
             raise CorruptDocument("there is no part in it")
         stream: Iterator[Any] | None = first
@@ -301,8 +303,8 @@ class Expand:
                 stream = self._stream(work, opened=opened, start=at, stop=stop, step=step)
             try:
                 for part in stream:
-                    if part.index != at:
-                        raise ParserCrashed(f"the parser made part {part.index} where {at} was due")
+                    if not isinstance(part, Part) or part.index != at:
+                        raise ParserCrashed(f"the parser made something else where part {at} was due")
                     yield part
                     at += 1
                 if at < stop:

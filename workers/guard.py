@@ -25,24 +25,23 @@ import contextlib
 import ctypes
 import errno
 import importlib
-import io
 import json
 import os
 import pickle
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from schemas import errors
 from schemas.errors import GemstreamError, ParserCrashed, ParserTimeout
+from workers.wire import Wire, answer, nonsense
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -129,8 +128,10 @@ class Guard:
                     yield value
                 elif kind == "error":
                     fault = value
-                else:
+                elif kind == "end":
                     break
+                else:
+                    raise ParserCrashed(f"the parser's process said {kind!r} where an answer was due")
             # What a parser does not give back would count against the next document.
             reusable = value < self._ceiling * WORN_SHARE and child.requests < self._recycle
             if fault is not None:
@@ -182,7 +183,8 @@ class _Child:
 
     def __init__(self) -> None:
         self.requests = 0
-        self._connection, theirs = Pipe()
+        ours, theirs = socket.socketpair()
+        self._wire = Wire(ours)
         self._words = os.memfd_create("parser-stderr")
         os.set_inheritable(self._words, False)
         environment = {
@@ -209,27 +211,29 @@ class _Child:
             os.ftruncate(self._words, 0)
             os.lseek(self._words, 0, os.SEEK_SET)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._connection.send(request)
+            self._wire.send(pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL))
 
     def receive(self, seconds: float, answers: dict[tuple[str, str], type]) -> tuple[str, Any]:
         """The next message, or the error that says why there is none."""
         began = time.monotonic()
         try:
-            if not self._connection.poll(seconds):
-                raise ParserTimeout(
-                    f"the parser was stopped after {time.monotonic() - began:.0f} s (limits.expand_seconds)",
-                    limit="limits.expand_seconds",
-                )
-            message: tuple[str, Any] = _Answers(self._connection.recv_bytes(), answers).load()
+            message = self._wire.receive(seconds)
+        except TimeoutError:
+            raise ParserTimeout(
+                f"the parser was stopped after {time.monotonic() - began:.0f} s (limits.expand_seconds)",
+                limit="limits.expand_seconds",
+            ) from None
         except (EOFError, OSError):  # the latter if it died in the middle of a message
             raise self._epitaph() from None
-        return message
+        except ValueError as error:
+            raise nonsense(error) from error
+        return answer(message, answers)
 
     def end(self) -> None:
         """Kill it, reap it, release what is held for it."""
         self.process.kill()
         self.process.wait()
-        self._connection.close()
+        self._wire.close()
         os.close(self._words)
 
     def _epitaph(self) -> ParserCrashed:
@@ -250,37 +254,20 @@ class _Child:
         return ParserCrashed(f"the parser crashed with {name}{hint}{said}", signal=name)
 
 
-class _Answers(pickle.Unpickler):
-    """Loads plain values, our errors, and the classes that were named; nothing else."""
-
-    def __init__(self, message: bytes, known: dict[tuple[str, str], type]) -> None:
-        super().__init__(io.BytesIO(message))
-        self._known = known
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The class or function that a message names, if it may."""
-        if (module, name) in self._known:
-            return self._known[module, name]
-        found = getattr(errors, name, None) if module == errors.__name__ else None
-        if found is not None and (name == "_rebuild" or issubclass(found, GemstreamError)):
-            return found
-        raise ParserCrashed(f"the parser's process answered with {module}.{name}, which it may not send")
-
-
 def serve() -> None:
     """The child's whole life: requests in, values out, until the parent is gone."""
     descriptor, parent = map(int, sys.argv[2:])
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    connection = Connection(descriptor)
+    wire = Wire(socket.socket(fileno=descriptor))
     # The machine's own limit, -1 if it has none: it can be lowered, never raised.
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     imported: set[str] = set()
     baseline = 0
     while True:
         try:
-            libraries, function, args, kwargs, ceiling = connection.recv()
+            libraries, function, args, kwargs, ceiling = pickle.loads(wire.receive())
         except EOFError:
             return
         if not baseline or not imported.issuperset(libraries):
@@ -292,10 +279,10 @@ def serve() -> None:
             baseline += _address_space() - before
         allowed = baseline + ceiling
         resource.setrlimit(resource.RLIMIT_AS, (min(allowed, hard) if hard >= 0 else allowed, hard))
-        connection.send_bytes(pickle.dumps(("ready", None)))
+        wire.send(pickle.dumps(("ready", None)))
         for message in _messages(function, args, kwargs):
-            connection.send_bytes(message)
-        connection.send_bytes(pickle.dumps(("end", _address_space() - baseline)))
+            wire.send(message)
+        wire.send(pickle.dumps(("end", _address_space() - baseline)))
 
 
 def _messages(function: Callable[..., Iterable[Any]], args: Any, kwargs: Any) -> Iterator[bytes]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
+import sys
 import time
 from itertools import islice
 from pathlib import Path
@@ -112,6 +114,24 @@ def send_exploit():
 
 def send_big(size):
     yield bytes(size)
+
+
+def say(message):
+    """As a child that was taken over might."""
+    end = _parent()
+    end.sendall(len(message).to_bytes(8) + message)
+    yield
+
+
+def say_half(message):
+    _parent().sendall(message)
+    time.sleep(600)
+    yield
+
+
+def _parent():
+    """The socket that the guard listens at."""
+    return socket.socket(fileno=os.dup(int(sys.argv[2])))
 
 
 def send_two(size):

@@ -1,6 +1,8 @@
 """Whatever a parser does, it is one error with a name, and the next document finds a fresh child."""
 
 import os
+import pickle
+import select
 import threading
 import time
 from pathlib import Path
@@ -117,6 +119,41 @@ def test_a_child_that_was_taken_over_cannot_take_its_parent(guard):
     assert values(guard, faulty.numbers, 1) == [0]
 
 
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (b"\x80\x05garbage", "no message"),
+        (b"", "no message"),
+        (pickle.dumps("value"), "no message"),
+        (pickle.dumps(("value", 1, 2)), "no message"),
+        (pickle.dumps(([], 1)), "no message"),
+        (pickle.dumps(("more", 1)), "no message"),
+        (pickle.dumps(("end", "x")), "'end' with a str"),
+        (pickle.dumps(("error", "x")), "'error' with a str"),
+        (b"cschemas.errors\nDraining\n(ddR.", "no message"),
+    ],
+)
+def test_what_is_no_message_is_that_documents_fault_alone(guard, message, words):
+    with pytest.raises(ParserCrashed, match=words):
+        values(guard, faulty.say, message)
+    assert values(guard, faulty.numbers, 2) == [0, 1]
+
+
+@pytest.mark.parametrize("length", [b"\0", b"\0" * 7 + b"\x09" + b"half"])
+def test_half_a_message_is_not_waited_for_without_an_end(length):
+    guard = Guard(seconds=1, ceiling=256 * MIB)
+    with pytest.raises(ParserTimeout):
+        values(guard, faulty.say_half, length)
+    assert values(guard, faulty.numbers, 2) == [0, 1]
+    guard.close()
+
+
+def test_a_message_that_is_longer_than_any_is_none(guard):
+    with pytest.raises(ParserCrashed, match="no message"):
+        values(guard, faulty.say_half, b"\x7f" * 8)
+    assert values(guard, faulty.numbers, 2) == [0, 1]
+
+
 def test_the_ceiling_counts_on_top_of_the_imports(guard):
     # numpy and its BLAS map some 150 MB: not the document's fault.
     stream = guard.stream(("numpy", "soundfile", "av"), faulty.send_big, 100 * MIB)
@@ -155,7 +192,7 @@ def test_a_child_that_is_killed_in_the_middle_of_a_message_has_crashed(guard):
     stream = guard.stream((), faulty.send_two, 2 * MIB)
     next(stream)
     # The second has begun to come, and no socket's buffer holds the whole of it.
-    assert guard._child._connection.poll(10)
+    assert select.select([guard._child._wire._end], [], [], 10)[0]
     psutil.Process(guard.pid).kill()
     with pytest.raises(ParserCrashed, match="SIGKILL"):
         next(stream)
