@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.ledger import completeness
-from pipelines.runs import ids_of, names_of
+from pipelines.runs import ids_of, joined, names_of, runs_of
 from schemas.documents import NO_WHOLES
 from workers.sinks.reading import read_columns
 
@@ -64,8 +64,14 @@ def audit(plan: Plan, holdings: Holdings, listed: pa.Table) -> Audit:
         pa.concat_arrays(filtered),
         plan.tasks_by_kind,
         plan.wholes_by_kind,
-        again=plan.selection.force,
+        anew=_complete_anew(plan, holdings) if plan.selection.force else None,
     )
+
+
+def _complete_anew(plan: Plan, holdings: Holdings) -> pa.Array:
+    theirs = joined([runs_of(holdings.answers.filter(holdings.answers["anew"]))])
+    found = completeness(theirs, plan.tasks_by_kind, plan.wholes_by_kind)
+    return found["name"].filter(found["complete"]).combine_chunks()
 
 
 def judge(
@@ -76,7 +82,7 @@ def judge(
     tasks_by_kind: Mapping[str, Sequence[str]],
     wholes_by_kind: Mapping[str, Sequence[str]] = NO_WHOLES,
     *,
-    again: bool = False,
+    anew: pa.Array | None = None,
 ) -> Audit:
     """The outcome of every document.
 
@@ -87,17 +93,21 @@ def judge(
         filtered: ids of what this run had nothing to ask about.
         tasks_by_kind: part kind -> the tasks that are asked of such a part.
         wholes_by_kind: part kind -> those that are asked of a document of several such parts besides.
-        again: everything was asked again, so that an answer may be of an earlier run; where this one wrote
-            an error, it is not all that was asked for.
+        anew: where everything was asked again, the names of which this run gave all answers. Of others those
+            of an earlier run are still there: that is not what was asked for where this one wrote an error,
+            and where it wrote nothing, nobody can say what became of them.
     """
     work = listed.filter(pc.invert(listed["skipped"]))
-    names = _names(work, answered, errors)
+    names = _names(work, answered, errors, anew)
     quiet = pc.is_in(work["document_id"], filtered)
     complete = pc.is_in(names, answered["name"].filter(answered["complete"]).combine_chunks())
     loud = pc.and_(complete, pc.invert(quiet))
-    failed = errors["name"].combine_chunks() if again else pa.array([], pa.string())
-    short = pc.and_(loud, pc.is_in(names, failed))
-    ok = pc.and_not(loud, short)
+    if anew is None:
+        short, ok = pc.and_not(loud, loud), loud
+    else:
+        short = pc.and_(loud, pc.is_in(names, errors["name"].combine_chunks()))
+        ok = pc.and_(pc.and_not(loud, short), pc.is_in(names, anew))
+    spoken = pc.or_(ok, short)
     rest = pc.invert(pc.or_(complete, quiet))
     outcomes = _of_the_rest(names.filter(rest).to_pylist(), answered, errors, tasks_by_kind, wholes_by_kind)
     counts = Counter(outcome for outcome in outcomes if outcome is not None)
@@ -106,17 +116,21 @@ def judge(
     counts["skipped"] = len(listed) - len(work)
     heard = pa.array([outcome is not None for outcome in outcomes], pa.bool_())
     named = pa.table({"document_id": work["document_id"], "name": names})
+    uris = work["uri"]
+    unheard = [uris.filter(rest).filter(pc.invert(heard)), uris.filter(pc.and_not(loud, spoken))]
     return Audit(
         counts=counts,
-        settled=pa.concat_tables([named.filter(loud), named.filter(rest).filter(heard)]),
-        missing=tuple(sorted(work["uri"].filter(rest).filter(pc.invert(heard)).to_pylist())),
+        settled=pa.concat_tables([named.filter(spoken), named.filter(rest).filter(heard)]),
+        missing=tuple(sorted(uri for some in unheard for uri in some.to_pylist())),
     )
 
 
-def _names(work: pa.Table, answered: pa.Table, errors: pa.Table) -> pa.ChunkedArray:
+def _names(work: pa.Table, answered: pa.Table, errors: pa.Table, anew: pa.Array | None) -> pa.ChunkedArray:
     """`document_id/version`; of what had no version when it was listed (a manifest's entry that could not
-    be looked up), with the version it was met in: of an error, which is this run's, before an answer's."""
-    met = pa.chunked_array([*errors["name"].chunks, *answered["name"].chunks], pa.string())
+    be looked up), with the version it was met in: of an error, which is this run's, before an answer's, and
+    of this run's answers before others'."""
+    mine = [] if anew is None else [anew]
+    met = pa.chunked_array([*errors["name"].chunks, *mine, *answered["name"].chunks], pa.string())
     places = pc.index_in(work["document_id"], ids_of(met).combine_chunks())
     found = pc.coalesce(pc.take(met, places), names_of(work))
     return pc.if_else(pc.equal(work["version"], ""), found, names_of(work))

@@ -54,10 +54,12 @@ ANSWERS = pa.schema(
         pa.field("row", pa.int64()),
         pa.field("name", pa.string()),
         pa.field("current", pa.bool_()),
+        pa.field("anew", pa.bool_()),
     ]
 )
 """`file` is a place in `Holdings.files` and `row` one in that file; `name` is `document_id/version`, since
-another version of an object is another document here; `current` says that it was asked as the job asks."""
+another version of an object is another document here; `current` says that it was asked as the job asks,
+`anew` that this run wrote it."""
 
 ERRORS = pa.schema(
     [
@@ -79,7 +81,7 @@ ERRORS = pa.schema(
 FAULTS = pa.schema([pa.field("name", NAME), pa.field("category", pa.string())])
 """Each once, however many errors there are."""
 
-_OURS = {"file", "task", "row", "name", "current"}
+_OURS = {"file", "task", "row", "name", "current", "anew"}
 
 
 @dataclass(frozen=True)
@@ -183,14 +185,15 @@ def _read(plan: Plan) -> Holdings:
     files: list[ObjectInfo] = []
     made_of: dict[str, Ingredients] = {}
     answers, errors = [ANSWERS.empty_table()], [ERRORS.empty_table()]
-    columns = [name for name in ANSWERS.names if name not in _OURS]
+    columns = [*(name for name in ANSWERS.names if name not in _OURS), "run_id"]
     mine = partial(numbered, shard=plan.selection.shard)
     unmoved = plan.selection.is_share
     for task, asked in plan.fingerprints.items():
         folder = f"records/task={task}"
         for part in read_parts(plan.output, plan.job.storage, folder, columns, mine, unmoved=unmoved):
             made_of |= _made_of(part.facts)
-            answers.append(_keyed(_judged(part.rows, task, asked), len(files), ANSWERS))
+            rows = part.rows.append_column("anew", pc.equal(part.rows["run_id"], plan.run_id))
+            answers.append(_keyed(_judged(rows, task, asked), len(files), ANSWERS))
             files.append(part.info)
     columns = [name for name in ERRORS.names if name not in _OURS - {"task"}]
     for part in read_parts(plan.output, plan.job.storage, "errors", columns, mine, unmoved=unmoved):

@@ -85,7 +85,7 @@ def _columns(folder: Path) -> tuple[int, float]:
 
     from pipelines.holdings import ANSWERS
 
-    named = [name for name in ANSWERS.names if name not in ("file", "task", "row", "name", "current")]
+    named = [name for name in ANSWERS.names if name not in ("file", "task", "row", "name", "current", "anew")]
 
     def work() -> int:
         return sum(

@@ -185,10 +185,20 @@ def test_what_was_asked_again_in_vain_is_not_made_good_by_the_answer_there_was()
     found = {}
     for again in (False, True):
         gone = superseded_errors(held, listed, settled, "run", TASKS, again=again)["row"].to_pylist()
-        audit = judge(listed, done, held.errors.slice(0, 1), pa.array([], pa.string()), TASKS, again=again)
+        nobody = pa.array([], pa.string())
+        audit = judge(listed, done, held.errors.slice(0, 1), nobody, TASKS, anew=nobody if again else None)
         assert audit.missing == () and audit.settled["name"].to_pylist() == ["a/v1"]
         found[again] = sorted(gone), +audit.counts
     assert found == {False: ([0, 1], {"ok": 1}), True: ([1], {"partial": 1})}
+
+
+def test_who_was_to_be_asked_again_and_was_not_is_missing_though_the_old_answer_is_there() -> None:
+    held = holdings([answer(name, task) for name in "abc" for task in TASKS["page"]], [error("b")])
+    done, listed = completeness(held.standing.runs, TASKS), documents("a", "b", "c")
+    found = judge(listed, done, held.errors, pa.array([], pa.string()), TASKS, anew=pa.array(["a/v1"]))
+    assert +found.counts == {"ok": 1, "partial": 1}
+    assert found.settled["name"].to_pylist() == ["a/v1", "b/v1"]
+    assert found.missing == tuple(listed["uri"].to_pylist()[2:])
 
 
 def test_a_half_done_document_goes_on_at_what_is_missing() -> None:

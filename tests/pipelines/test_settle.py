@@ -184,3 +184,24 @@ def test_a_document_that_cannot_be_looked_up_keeps_the_row_with_its_answers(
         "failed.wav": ("failed", again.run_id),
     }
     assert len(rows(job.output, "errors", "uri")) == 2
+
+
+def test_of_a_forced_run_what_it_did_not_ask_is_missing(
+    ray_cluster: None, fault_job: Callable[..., JobSpec], tmp_path: Path
+) -> None:
+    names = ["asked.wav", "half.wav", "not.wav", "away.wav"]
+    job = fault_job(input=str(tmp_path), tasks=["transcribe"])
+    first, again = (make_plan(job, None, 0.0, Selection(force=force)) for force in (False, True))
+    listed = [answer(name, "transcribe", None) | {"skipped": False} for name in names]
+
+    def said(plan: Plan, name: str, *parts: int, **more: Any) -> list[dict[str, Any]]:
+        return [outcome(plan, name, Status.RECORD, part_index=part, text="said", **more) for part in parts]
+
+    every = [row for name in names for row in said(first, name, 0, 1)]
+    assert settled(first, listed, every).counts == {"ok": 4}
+    # Of one that could not be looked up it is known only now that it was replaced.
+    listed[3]["version"] = ""
+    asked = [*said(again, "asked.wav", 0, 1), *said(again, "half.wav", 0)]
+    after = settled(again, listed, [*asked, *said(again, "away.wav", 0, 1, version="zz")])
+    assert +after.counts == {"ok": 2}
+    assert [uri.rpartition("/")[2] for uri in after.missing] == ["half.wav", "not.wav"]
