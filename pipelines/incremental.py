@@ -132,7 +132,9 @@ def _is_narrowed(plan: Plan) -> bool:
 def _last(plan: Plan, rows: TableSource, mine: dict[str, Any]) -> str | None:
     """The version that the last such run has read to its end; None if it is not one of this table, but of
     one that was there before it, or if any run has asked something else since: what that one answered it has
-    taken from the errors, so that the ledger no longer knows of it as owed."""
+    taken from the errors, so that the ledger no longer knows of it as owed. Nor is there one if a run that
+    chose what it asks has begun since and not ended: told to ask again, it may have left two answers to a
+    question."""
     storage, runs = open_storage(plan.output, plan.job.storage), join(plan.output, "_runs", "")
     found: dict[str, set[str]] = {}
     for info in list_if_there(storage, runs):
@@ -143,6 +145,8 @@ def _last(plan: Plan, rows: TableSource, mine: dict[str, Any]) -> str | None:
         # Of another kind of source there is none.
         pinned = json.loads(storage.read(join(runs, run, NAME))) if NAME in names else {}
         if pinned.get("asked") != mine["asked"]:
+            return None
+        if pinned.get("narrowed") and not names >= ENDED:
             return None
         if not names >= ENDED or any(
             pinned.get(name) != value for name, value in mine.items() if name != "version"

@@ -115,6 +115,23 @@ def test_after_a_run_that_asked_something_else_all_is_listed_again(
     assert run_over(job) == (None, [1, 2]), "one that was killed may have swept too"
 
 
+def test_after_a_run_that_was_told_to_ask_again_and_was_killed_all_is_listed_again(
+    tmp_path: Path, fault_job: FaultJob
+) -> None:
+    """It may have answered, and not have swept: until somebody does, both answers are there."""
+    of_delta(tmp_path / "t", 1, 2)
+    job = fault_job(table={"uri": str(tmp_path / "t")}, tasks=["ocr"])
+    run_over(job)
+    source = source_of(job)
+    plan = make_plan(job, source.attributes, 0.0, Selection(force=True))
+    forced = Path(job.output) / "_runs" / "run-1"
+    forced.mkdir()
+    (forced / "job.yaml").write_text("tasks: [ocr]\n")
+    (forced / "source.json").write_text(json.dumps(resume(plan, source)))
+    assert run_over(job) == (None, [1, 2])
+    assert run_over(job) == ("0", [])
+
+
 def test_where_the_answers_were_removed_all_is_listed(tmp_path: Path, fault_job: FaultJob) -> None:
     job = fault_job(table={"uri": str(tmp_path / "t")}, tasks=["ocr"])
     of_delta(tmp_path / "t", 1, 2)
