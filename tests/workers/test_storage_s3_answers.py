@@ -145,6 +145,23 @@ def test_a_page_that_a_proxy_does_not_find_is_asked_for_again(web: _Answers) -> 
     assert web.asked == 4
 
 
+@pytest.mark.parametrize(
+    ("below", "names"), [(_page("lake/scans/1.pdf"), ["lake/scans/1.pdf"]), (_page(), ["lake/scans"])]
+)
+def test_an_empty_object_named_like_a_folder_hides_nothing_below_it(
+    web: _Answers, below: bytes, names: list[str]
+) -> None:
+    listing = web.will_say(_http("200 OK", b""), below).list("s3://bucket/lake/scans")
+    assert [info.uri for info in listing] == [f"s3://bucket/{name}" for name in names]
+
+
+def test_an_object_that_is_named_is_that_object(web: _Answers) -> None:
+    """Also where what answers lists nothing."""
+    object_ = b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: "e"\r\nConnection: close\r\n\r\n'
+    listing = web.will_say(object_, NO_ROUTE).list("s3://bucket/a.pdf")
+    assert [info.uri for info in listing] == ["s3://bucket/a.pdf"] and web.asked == 1
+
+
 @pytest.mark.parametrize("code", ["", "NoSuchKey"])
 def test_a_listing_that_is_not_found_is_not_an_empty_one(web: _Answers, code: str) -> None:
     """Of no object below a prefix S3 says so, with status 200."""

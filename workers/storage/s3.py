@@ -77,14 +77,25 @@ class S3Storage:
     def list(self, uri: str) -> Iterator[ObjectInfo]:
         """Stream the objects under a prefix, a page of 1,000 at a time.
 
-        A prefix ends at a slash: `s3://lake/scans` lists `scans/1.pdf`, not `scans-old/1.pdf`.
+        A prefix ends at a slash: `s3://lake/scans` lists `scans/1.pdf`, not `scans-old/1.pdf`. Where an
+        object has that very name, it is what was named, unless it is empty and something is below: so some
+        tools mark a folder.
         """
         bucket, key = _split(uri)
+        alone = None
         if key and not key.endswith("/"):
-            if (alone := self._if_object(uri)) is not None:
+            alone = self._if_object(uri)
+            if alone is not None and alone.size:
                 yield alone
                 return
             key += "/"
+        for info in self._below(uri, bucket, key):
+            alone = None
+            yield info
+        if alone is not None:
+            yield alone
+
+    def _below(self, uri: str, bucket: str, key: str) -> Iterator[ObjectInfo]:
         request = {"Bucket": bucket, "Prefix": key, "MaxKeys": PAGE}
         while True:
             page = self._page(uri, request)
