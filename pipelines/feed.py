@@ -133,6 +133,10 @@ class Feed:
             self._stopping = True
             self._news.notify_all()
 
+    async def ended(self) -> None:
+        """Wait until nothing more is listed."""
+        await asyncio.to_thread(self._thread.join)
+
     def check(self) -> None:
         """Raise what stopped the listing, if anything did."""
         if self._fault is not None:

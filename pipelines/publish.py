@@ -20,7 +20,7 @@ from workers.sinks.parquet import ParquetSink
 from workers.tally import summarise, totals
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from pipelines.plan import Plan
     from workers.sinks import Receipt
@@ -66,10 +66,12 @@ class Publisher:
     Args:
         plan: the sink and when to publish.
         dataset: started by the first pull.
+        check: raises if this run may not write any more; asked before each group.
     """
 
-    def __init__(self, plan: Plan, dataset: ray.data.Dataset) -> None:
+    def __init__(self, plan: Plan, dataset: ray.data.Dataset, check: Callable[[], None]) -> None:
         self._plan = plan
+        self._check = check
         self._dataset = dataset
         self._arrived: queue.Queue[Any] = queue.Queue(maxsize=64)
         self._group: list[Any] = []
@@ -168,6 +170,7 @@ class Publisher:
 
     def _write(self) -> None:
         if self._group:
+            self._check()
             self._writing.append(write_group.remote(self._plan, *self._group))
             self._group, self._rows = [], 0
 

@@ -175,6 +175,8 @@ def _stream(plan: Plan, source: Source, console: Console, lease: Lease) -> RunRe
     with RunMetrics(plan, exported=sizing.metrics) as metrics:
         stream = Stream(plan, console, lease, feed, meter, waiting, metrics)
         stream.run(build(plan, feed, *handles, sizing))
+        if stream.stopped is not None:
+            ray.get(feed.ended.remote())
         ray.get(feed.check.remote())
         listed = read_list(plan, ["document_id", "version", "uri", "skipped"])
         groups = _wholes(plan, listed) if stream.stopped is None else {}

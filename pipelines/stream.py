@@ -84,10 +84,11 @@ class Stream:
         from pipelines.publish import Publisher
 
         console, seconds = self._console, self._plan.job.limits.drain_seconds
+        self._waiting.begin()
         with (
             interrupts() as interrupt,
             self.progress.shown(),
-            closing(Publisher(self._plan, graph)) as publisher,
+            closing(Publisher(self._plan, graph, self._lease.check)) as publisher,
         ):
             drain = Drain(interrupt, publisher, seconds)
             for group in publisher.results(TICK_SECONDS):
@@ -99,6 +100,7 @@ class Stream:
                     ray.get([self._feed.stop.remote(), self._meter.drain.remote()])
                 if time.monotonic() - self._looked >= TICK_SECONDS and self._look_around():
                     publisher.stop()
+                    ray.get(self._feed.stop.remote())
             self._look_around()
             if drain.signal:
                 raise Interrupted(

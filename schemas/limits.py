@@ -46,7 +46,8 @@ class Limits(BaseModel):
     node_seconds: float = Field(
         1_800,
         gt=0,
-        description="Wall seconds a run waits for a node with room for an engine, before it gives up.",
+        description="Wall seconds a run waits for a node with room for an engine, before it gives up; so too "
+        "when the last one with a GPU has gone.",
     )
     failed_share: float = Field(
         0.1, ge=0, le=1, description="Share of documents that may fail; beyond it the run stops, exit code 3."

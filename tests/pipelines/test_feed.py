@@ -70,6 +70,34 @@ def test_what_was_listed_before_a_fault_goes_on(tmp_path: Path, fault_job: Calla
         feed.check()
 
 
+class Endless:
+    """A source that goes on as long as it is asked."""
+
+    attributes: pa.DataType | None = None
+
+    def __init__(self, chunk: pa.Table) -> None:
+        self._chunk = chunk
+
+    def documents(self) -> Iterator[pa.Table]:
+        while True:
+            yield self._chunk
+
+
+def test_a_list_that_is_told_to_stop_grows_no_more(tmp_path: Path, fault_job: Callable[..., JobSpec]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("a")
+    job = fault_job(input=str(tmp_path / "in"), tasks=["ocr"])
+    plan = make_plan(job, None, 0.0)
+    [chunk] = source_of(job).documents()
+    feed = Feed(plan, Endless(chunk))
+    assert asyncio.run(feed.ready(1)) is True
+    feed.stop()
+    asyncio.run(feed.ended())
+    feeds.close_list(plan)
+    assert feed.progress().ended and not list(Path(plan.output, "_runs").rglob("listed/*"))
+    feed.check()
+
+
 def test_a_list_that_ended_well_has_nothing_to_tell(
     tmp_path: Path, fault_job: Callable[..., JobSpec]
 ) -> None:

@@ -17,9 +17,16 @@ class Run:
 
     def __init__(self, *lanes: str) -> None:
         self.now = 50.0
+        self.gpus = 1.0
         self._words = io.StringIO()
         self._waiting = Waiting(
-            Console(file=self._words, width=300), lanes, 1.0, 1_000, lambda: self.now, lambda: "none has"
+            Console(file=self._words, width=300),
+            lanes,
+            1.0,
+            1_000,
+            lambda: self.now,
+            lambda: "none has",
+            lambda: self.gpus,
         )
 
     def after(self, seconds: float, *placed: str) -> str:
@@ -53,6 +60,34 @@ def test_a_lane_that_waits_for_anothers_gpu_is_mentioned_and_ends_nothing() -> N
 
 def test_with_room_for_all_it_says_nothing() -> None:
     assert Run("vision", "audio").after(5_000, "vision", "audio") == ""
+
+
+@pytest.mark.parametrize("placed", [("vision", "audio"), ("vision",)])
+def test_the_last_node_with_a_gpu_is_not_missed_for_ever(placed: tuple[str, ...]) -> None:
+    run = Run("vision", "audio")
+    for seconds in range(0, 2_001, 10):
+        before = run.after(seconds, *placed).count("vision")
+    assert before == 0
+    run.gpus = 0
+    said = run.after(2_000 + FIRST_SECONDS, *placed)
+    assert "waiting for 1 GPU and 1 CPU for an engine of vision and for one of audio: none has" in said
+    run.gpus = 1
+    run.after(2_500, *placed)
+    run.gpus = 0
+    run.after(3_499, *placed)
+    with pytest.raises(ClusterUnavailable, match=r"within 1000 s \(limits\.node_seconds\)"):
+        for seconds in range(3_500, 3_541, 10):
+            run.after(seconds, *placed)
+
+
+def test_a_node_that_went_between_two_passes_is_waited_for_from_the_second_on() -> None:
+    run = Run("vision")
+    run.after(0, "vision")
+    run.gpus, run.now = 0, 5_000
+    run._waiting.begin()
+    run.after(4_990, "vision")
+    with pytest.raises(ClusterUnavailable):
+        run.after(5_960, "vision")
 
 
 @pytest.mark.parametrize(
