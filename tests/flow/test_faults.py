@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from deploy.demo.__main__ import upload
 from deploy.demo.documents import EXAMPLES
 from deploy.demo.objectstore import ObjectStore
 from pipelines.report import EXIT_BREACH, EXIT_DONE, EXIT_FAILED_SHARE
-from schemas.job import JobSpec
+from pipelines.runner import run
+from schemas.job import JobSpec, ReportOptions
+from schemas.selection import Selection
 from schemas.storage import StorageOptions
 from tests.fixtures.runs import RunJob
 from workers.sinks.reading import read_columns
@@ -66,6 +70,27 @@ def test_healthy(run_job: RunJob, fault_job: FaultJob) -> None:
     assert report.exit_code == EXIT_DONE
     merged = {row["uri"] for row in rows(report.output, "documents", ["uri", "data"]) if row["data"]}
     assert merged == {uri for uri, _, task in found if task == "extract"}
+
+
+def test_asked_again_it_comes_to_the_same(run_job: RunJob, fault_job: FaultJob, tmp_path: Path) -> None:
+    """Copies, whole documents, what is filtered and what is broken included."""
+    folder = tmp_path / "in"
+    for name in ("pdf", "broken", "photos"):
+        shutil.copytree(EXAMPLES / name, folder / name)
+    copied = next((folder / "pdf").iterdir())
+    shutil.copyfile(copied, folder / f"copy-of-{copied.name}")
+    (folder / "nothing.json").write_text("{}")
+    job = fault_job({"refuse": 0.1}, input=str(folder), tasks=["ocr", "summarize"])
+    first = run_job(job)
+    pageless = job.model_copy(update={"report": ReportOptions(page=False)})
+    again = run(pageless, Console(quiet=True), Selection(force=True))
+    assert (first.unsettled, again.unsettled) == ((), ())
+    assert again.counts == first.counts and again.duplicates == first.duplicates == 1
+    assert first.counts.filtered == 1 and first.counts.failed and first.counts.ok
+    assert set(answers(again.output).values()) == {1}
+    for task in ("ocr", "summarize"):
+        by = rows(again.output, f"records/task={task}", ["run_id"])
+        assert {row["run_id"] for row in by} == {again.run_id}
 
 
 def test_every_kind_of_fault_at_once(run_job: RunJob, fault_job: FaultJob) -> None:
