@@ -120,8 +120,7 @@ class Feed:
             return Listed(self._documents, self._skipped, self._ended, self._passed)
 
     async def first(self, digest: str, document_id: str) -> str:
-        """The document that is asked about for all with this content: the first that is met, or one whose
-        parts the output holds all answers about."""
+        """Who is asked for all with this content: the first that is met, or one with all parts answered."""
         if not self._seeded.is_set():
             await asyncio.to_thread(self._seeded.wait)
         with self._naming:
