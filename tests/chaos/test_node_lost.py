@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,10 +20,10 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.timeout(600)
 
-SEED = 45
 ANSWER_SECONDS = 0.4
 """27 s in the engine. A cluster's first writer is a process that is started when there is something to write,
-which takes a busy machine as long as 7 s of answers: then the engines are gone before there is a file."""
+which takes a busy machine as long as 7 s of answers: then the engines are gone before there is a file. Its
+second may come when all is answered."""
 HEAD_CPUS = 1
 """For one of the two parsers at most."""
 NODE = {"num_cpus": 6, "num_gpus": 2}
@@ -68,7 +67,6 @@ def stages_on(node: Any) -> list[psutil.Process]:
 def test_a_node_lost_in_mid_run(
     object_store: ObjectStore, source: str, quiet: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rng = random.Random(SEED)
     place = Bucket(object_store, "chaos/node")
     # Of the parsers one is left, of the engines none until the other node comes.
     options = {"seconds": ANSWER_SECONDS, "refuse": REFUSED}
@@ -76,16 +74,13 @@ def test_a_node_lost_in_mid_run(
     job = job_file(tmp_path, source, place.url, engine=engine, expand={"workers": 2})
     environment = object_store.environment()
     with two_nodes(monkeypatch, environment) as (cluster, second):
-        files = rng.randint(1, 6)
         with started(job, environment | {"RAY_ADDRESS": cluster.address}) as run:
-            assert run.until(lambda: stages_on(second) and len(part_files(place)) >= files), run.said
+            assert run.until(lambda: stages_on(second) and part_files(place)), run.said
             lost = [process.cmdline()[0] for process in stages_on(second)]
             cluster.remove_node(second, allow_graceful=False)
             cluster.add_node(**NODE)
             status = run.wait()
-            said = (
-                f"seed {SEED}, after {files} files, lost {lost}; it ended with {status} and said:\n{run.said}"
-            )
+            said = f"lost {lost}; it ended with {status} and said:\n{run.said}"
         print(said)
         if status == 0:
             assert_lawful(read_output(place))

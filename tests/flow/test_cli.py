@@ -200,6 +200,7 @@ def test_what_failed_is_listed_by_category_and_can_be_tried_again_alone(
     (source / "torn.png").write_bytes((source / "fine.png").read_bytes())
     (source / "late.png").write_bytes((source / "fine.png").read_bytes())
     again = within("retry", str(output), "--category", "empty", "--json")
+    assert again.exit_code == 0, again.output
     counts = json.loads(again.stdout)["counts"]
     assert (counts["failed"], counts["skipped"], counts["listed"]) == (1, 3, 4), "late.png and torn.png wait"
     assert run_job(lenient).counts.ok == 2
