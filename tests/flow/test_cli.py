@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -34,6 +35,13 @@ def gemstream(*arguments: str, env: dict[str, str] | None = None) -> subprocess.
         check=False,
         env={**os.environ, **(env or {})},
     )
+
+
+def told(*arguments: str) -> Any:
+    """What a command that ends well says with --json."""
+    done = gemstream(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 @pytest.fixture
@@ -171,12 +179,12 @@ def test_a_changed_prompt_takes_the_place_of_the_old_answers(
     run_job(job(source, output))
     again = within("run", *flags)
     assert again.exit_code == 0 and "holds every answer already" in again.stdout
-    plan = json.loads(gemstream("plan", *changed, "--json").stdout)
+    plan = told("plan", *changed)
     assert plan["reasons"] == {"changed: prompt": 6} and plan["skipped"] == 0
     run_job(job(source, output, tasks=[other]))
     keys = rows(str(output), "records/task=caption", ["uri", "fingerprint"])
     assert len(keys) == 6 and len({row["fingerprint"] for row in keys}) == 1
-    assert json.loads(gemstream("plan", *changed, "--json").stdout)["reasons"] == {"done": 6}
+    assert told("plan", *changed)["reasons"] == {"done": 6}
 
 
 def test_what_failed_is_listed_by_category_and_can_be_tried_again_alone(
@@ -189,11 +197,9 @@ def test_what_failed_is_listed_by_category_and_can_be_tried_again_alone(
     (source / "fine.png").write_bytes((EXAMPLES / "shapes" / "circle.png").read_bytes())
     lenient = job(source, output, limits={"failed_share": 1})
     assert run_job(lenient).exit_code == 0
-    told = gemstream("errors", str(output))
-    assert all(word in told.stdout for word in ("empty", "corrupt", "torn.png", "gemstream retry")), (
-        told.stdout
-    )
-    groups = json.loads(gemstream("errors", str(output), "--category", "empty", "--json").stdout)["groups"]
+    said = gemstream("errors", str(output)).stdout
+    assert all(word in said for word in ("empty", "corrupt", "torn.png", "gemstream retry")), said
+    groups = told("errors", str(output), "--category", "empty")["groups"]
     assert [(group["category"], group["documents"]) for group in groups] == [("empty", 1)]
     assert "one of" in gemstream("errors", str(output), "--category", "nonsense").stderr
 
@@ -204,7 +210,7 @@ def test_what_failed_is_listed_by_category_and_can_be_tried_again_alone(
     counts = json.loads(again.stdout)["counts"]
     assert (counts["failed"], counts["skipped"], counts["listed"]) == (1, 3, 4), "late.png and torn.png wait"
     assert run_job(lenient).counts.ok == 2
-    left = json.loads(gemstream("errors", str(output), "--json").stdout)["groups"]
+    left = told("errors", str(output))["groups"]
     assert [group["category"] for group in left] == ["empty"], "what was made good is an error no more"
 
 
