@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.holdings import numbered
+from pipelines.holdings import numbered, of_the_job
 from pipelines.ledger import completeness
 from pipelines.runs import ids_of, names_of
 from pipelines.sweep import doubles, remove_rows
@@ -106,7 +106,7 @@ def write_group(plan: Plan, names: pa.Array, files: dict[str | None, list[str]])
     transcripts = [task.name for task in plan.job.tasks if task.transcript]
     rows = assemble_rows(
         records,
-        errors,
+        of_the_job(errors, plan.tasks_by_kind),
         plan.tasks_by_kind,
         transcripts,
         plan.run_id,

@@ -259,6 +259,13 @@ def _runs_of(rows: pa.Table, task: str, asked: Sequence[str], shard: Shard | Non
     return _judged(runs_of(_of_shard(rows, shard)), task, asked)
 
 
+def of_the_job(errors: pa.Table, tasks_by_kind: Mapping[str, Sequence[str]]) -> pa.Table:
+    """Those errors that speak of what a job asks: of one of its tasks, or of whatever is asked. Another job
+    may ask more in the same output, and has not asked that again."""
+    tasks = pa.array([task for tasks in tasks_by_kind.values() for task in tasks], pa.string())
+    return errors.filter(pc.or_(pc.is_null(errors["task"]), pc.is_in(errors["task"], tasks)))
+
+
 def _faults_of(errors: pa.Table, shard: Shard | None = None) -> pa.Table:
     columns = ["document_id", "version", "category"]
     mine = encoded(_of_shard(errors, shard).select(columns))

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_random
 
-from pipelines.holdings import numbered
+from pipelines.holdings import numbered, of_the_job
 from pipelines.ledger import answer_keys, completeness
 from pipelines.runs import ids_of, names_of
 from schemas.documents import NO_WHOLES
@@ -134,9 +134,10 @@ def superseded_errors(
 
     What this run has brought to an end, it has said everything about: errors of earlier runs go. So do
     the errors of a document that has all its answers, and of a part and task that has its answer; but not
-    those of a run that asked everything `again`, for the answer is the one that there was before.
+    those of a run that asked everything `again`, for the answer is the one that there was before. An error of
+    a task that this job does not ask is not its to take.
     """
-    errors = holdings.errors
+    errors = of_the_job(holdings.errors, tasks_by_kind)
     errors = errors.filter(pc.is_in(errors["document_id"], _column(listed, "document_id")))
     restated = pc.and_(pc.is_in(errors["document_id"], settled), pc.not_equal(errors["run_id"], run_id))
     done = completeness(holdings.standing.runs, tasks_by_kind, wholes_by_kind)

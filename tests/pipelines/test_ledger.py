@@ -249,6 +249,8 @@ def test_errors_go_when_they_are_restated_or_made_good() -> None:
     assert swept(BOTH, [before], nobody) == [0], "every answer is there"
     assert swept([answer("a", "ocr")], [error("a", 0, "ocr"), error("a", 0, "caption")], nobody) == [0]
     assert swept([], [error("b", run_id="before")], pa.array(["b"])) == [], "not listed"
+    others = error("a", 0, "translate", run_id="before")
+    assert swept(BOTH, [others, before], pa.array(["a"])) == [1], "another job's task, which this one leaves"
 
 
 WHOLES = {"page": ["caption"], "audio": []}
