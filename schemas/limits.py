@@ -36,6 +36,10 @@ class Limits(BaseModel):
         gt=0,
         description="Wall seconds an engine may take no step while requests wait, or its worker not stir.",
     )
+    # A server waits an hour for a slow disk to give it 54 GB; more is a disk that does not answer.
+    load_seconds: float = Field(
+        3_600, gt=0, description="Wall seconds an engine may take to come up, its model's download included."
+    )
     drain_seconds: float = Field(
         20,
         ge=0,

@@ -94,8 +94,7 @@ class Infer:
         self._recipe = recipe
         self._meter = meter
         self._journal = journal
-        engine = engine or resolve(ENGINES, recipe.engine, "engine")(recipe.config)
-        limits = recipe.limits
+        engine, limits = engine or resolve(ENGINES, recipe.engine, "engine")(recipe.config), recipe.limits
         self._discretion = Discretion(recipe.privacy, recipe.names)
         self._places = Places(recipe.config.max_num_seqs)
         self._supervisor = Supervisor(
@@ -105,6 +104,7 @@ class Infer:
             limits.heartbeat_seconds,
             journal,
             self._places,
+            limits.load_seconds,
         )
         self._watchdog = Watchdog(limits.heartbeat_seconds)
         self._tables = 0

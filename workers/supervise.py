@@ -100,6 +100,7 @@ class Supervisor:
         heartbeat_seconds: wall seconds the engine may take no step while a request is in flight.
         journal: where suspects are named, in case the next one takes this very process down.
         places: told what goes in and comes out.
+        load_seconds: wall seconds the engine may take to come up.
     """
 
     def __init__(
@@ -110,12 +111,14 @@ class Supervisor:
         heartbeat_seconds: float = math.inf,
         journal: Journal | None = None,
         places: Places | None = None,
+        load_seconds: float = math.inf,
     ) -> None:
         self._journal = journal
         self._taken = places or Places(concurrency)
         self._engine = engine
         self._seconds = request_seconds
         self._heartbeat = heartbeat_seconds
+        self._load_seconds = load_seconds
         self._places = asyncio.Semaphore(concurrency)
         self._gate = Gate()
         self._reviving = asyncio.Lock()
@@ -260,11 +263,11 @@ class Supervisor:
         or it would be blamed for that death.
         """
         async with self._reviving:
+            if self._given_up is not None:
+                raise self._given_up
             if not self._started:
                 await self._start()
                 self._started = True
-            if self._given_up is not None:
-                raise self._given_up
             if self._fault is None:
                 return
             self._idle_restarts += 1
@@ -295,7 +298,15 @@ class Supervisor:
 
     async def _start(self) -> None:
         self._taken.loading()
-        await asyncio.to_thread(self._engine.start)
+        loading = asyncio.ensure_future(asyncio.to_thread(self._engine.start))
+        if not (await asyncio.wait({loading}, timeout=self._load_seconds))[0]:
+            # The thread cannot be ended, and what it holds another would need: nobody tries again.
+            self._given_up = EngineUnavailable(
+                f"the engine did not come up in {self._load_seconds:g} s (limits.load_seconds); look at the "
+                "disk or the network that its model comes from, and run the same command again"
+            )
+            raise self._given_up
+        loading.result()
         self._taken.ready()
         self._starts += 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from typing import Any
@@ -259,6 +260,28 @@ def test_an_engine_that_times_out_on_what_it_answered_before_ends_the_run() -> N
     assert {type(answer) for answer in answers[1:]} <= {PoisonRequest, EngineUnavailable}
     assert isinstance(answers[-1], EngineUnavailable), "no request is blamed for it"
     assert engine.starts == 2 + MAX_RESTARTS_IDLE
+
+
+def test_an_engine_that_never_comes_up_ends_the_run_and_is_started_once() -> None:
+    loaded = threading.Event()
+
+    class Stuck(Scripted):
+        def start(self) -> None:
+            super().start()
+            loaded.wait()
+
+    async def ask() -> list[Any]:
+        supervisor = Supervisor(engine, 8, request_seconds=5.0, load_seconds=0.1)
+        try:
+            asks = (supervisor.ask(request(key)) for key in ("page1", "page2"))
+            return await asyncio.gather(*asks, return_exceptions=True)
+        finally:
+            loaded.set()
+
+    engine = Stuck()
+    answers = asyncio.run(ask())
+    assert {type(answer) for answer in answers} == {EngineUnavailable}
+    assert "limits.load_seconds" in answers[0].message and engine.starts == 1
 
 
 def test_the_gate_lets_nobody_in_beside_the_one_who_wants_to_be_alone() -> None:
