@@ -134,6 +134,8 @@ class VllmEngine:
             arguments["kv_cache_memory_bytes"] = cache_bytes(config, dtype)
             if not SEVERAL_PROCESSES & config.options.keys():
                 arguments["distributed_executor_backend"] = ONE_PROCESS
+        if sees:
+            arguments["worker_extension_cls"] = "workers.vllm_models.once.Once"
         if not config.model.is_folder:
             arguments["revision"] = config.model.revision
         if config.model.family == "gemma4":

@@ -8,9 +8,11 @@ import psutil
 import torch
 from vllm.model_executor.layers import utils
 
+from workers.vllm_models.once import Once
 
-class OnCpu:
-    """A `worker_extension_cls` that adds nothing: vLLM imports it in each worker, and that is what it is for.
+
+class OnCpu(Once):
+    """A `worker_extension_cls` as `Once` is, where one is all that vLLM takes.
 
     The class sizes its batches of pictures by `torch.accelerator.get_memory_info`, which raises where there
     is no accelerator (vLLM's CPU worker makes no-ops of others itself), and its audio tower hands transposed
