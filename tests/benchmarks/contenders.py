@@ -135,12 +135,14 @@ def _ray_llm(folder: Path, turns: Turns, lane: Lane, message: Any, *, multimodal
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
     from pipelines.graph import BLOCK_BYTES
+    from tests.fixtures.served import EXTENSION
     from workers.engines.vllm import VllmEngine
 
     (ask,) = lane.asks
     (question,) = set(ask.questions.values())
     arguments = VllmEngine(lane.config).arguments()
-    del arguments["model"]
+    for ours in ("model", EXTENSION):
+        arguments.pop(ours, None)
     sampling: dict[str, Any] = {"temperature": 0.0, "max_tokens": ask.max_tokens}
     schema = ask.task.json_schema()
     if schema is not None:
