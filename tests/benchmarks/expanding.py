@@ -118,7 +118,7 @@ def _documents(folder: Path) -> pa.Table:
     return pa.concat_tables(open_source([str(folder)], StorageOptions()).documents())
 
 
-def _expanded(folder: Path, kind: str, key: Sequence[str]) -> tuple[int, float]:
+def _expanded(folder: Path, kind: str, key: Sequence[str]) -> None:
     """Through the stage as the graph has it; what differs in `key` is counted."""
     from schemas.limits import Limits
     from schemas.storage import StorageOptions
@@ -140,12 +140,12 @@ def _expanded(folder: Path, kind: str, key: Sequence[str]) -> tuple[int, float]:
         return len(seen)
 
     try:
-        return timed(work)
+        timed(work)
     finally:
         stage.close()
 
 
-def _bare_pages(folder: Path) -> tuple[int, float]:
+def _bare_pages(folder: Path) -> None:
     import pymupdf
     from PIL import Image
 
@@ -163,10 +163,10 @@ def _bare_pages(folder: Path) -> tuple[int, float]:
                     pages += 1
         return pages
 
-    return timed(work)
+    timed(work)
 
 
-def _bare_photos(folder: Path) -> tuple[int, float]:
+def _bare_photos(folder: Path) -> None:
     from PIL import Image
 
     def work() -> int:
@@ -182,10 +182,10 @@ def _bare_photos(folder: Path) -> tuple[int, float]:
                 count += 1
         return count
 
-    return timed(work)
+    timed(work)
 
 
-def _bare_recordings(folder: Path) -> tuple[int, float]:
+def _bare_recordings(folder: Path) -> None:
     import soundfile
     import soxr
 
@@ -200,7 +200,7 @@ def _bare_recordings(folder: Path) -> tuple[int, float]:
             count += 1
         return count
 
-    return timed(work)
+    timed(work)
 
 
 PART, DOCUMENT = ("document_id", "part_index"), ("document_id",)
@@ -215,7 +215,8 @@ PAIRS = {
             _pdfs,
             lambda folder: _expanded(folder, "page", PART),
             _bare_pages,
-            often=3,
+            often=6,
+            kept=True,
         ),
         Pair(
             "photos",
@@ -225,6 +226,8 @@ PAIRS = {
             _photos,
             lambda folder: _expanded(folder, "image", PART),
             _bare_photos,
+            often=3,
+            kept=True,
         ),
         Pair(
             "recordings",

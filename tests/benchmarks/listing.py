@@ -107,23 +107,23 @@ def _served(folder: Path) -> str:
     return told["url"]
 
 
-def _ours(folder: Path) -> tuple[int, float]:
+def _ours(folder: Path) -> None:
     from pipelines.sources.prefix import PrefixSource
     from schemas.storage import StorageOptions
 
     source = PrefixSource([_served(folder)], StorageOptions())
     source.check()  # which makes the client
-    return timed(lambda: sum(len(table) for table in source.documents()))
+    timed(lambda: sum(len(table) for table in source.documents()))
 
 
-def _paginator(folder: Path) -> tuple[int, float]:
+def _paginator(folder: Path) -> None:
     import boto3
 
     bucket, _, prefix = _served(folder).removeprefix("s3://").partition("/")
     client = boto3.client("s3")
     client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/", MaxKeys=1)
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
-    return timed(lambda: sum(len(page.get("Contents", ())) for page in pages))
+    timed(lambda: sum(len(page.get("Contents", ())) for page in pages))
 
 
 PAIRS = {

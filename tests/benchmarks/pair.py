@@ -1,27 +1,33 @@
 """What a pair is, how it is run, and what comes of it.
 
-Each side of each repetition runs in a process of its own, so that neither warms the other's caches of code or
-memory, and the two take turns, so that what disturbs the machine disturbs both. A side says how much it did
-(its units) and how long that took, without its imports and its start; a pair whose sides did not do the same
-amount is an error, not a result.
+Each side runs in a process of its own, so that neither warms the other's caches of code or memory, and the
+two take turns, so that what disturbs the machine disturbs both. A side says how much it did (its units) and
+how long that took, without its imports and its start; a pair whose sides did not do the same amount is an
+error, not a result.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
+
+import psutil
 
 SIDES = ("ours", "bare")
+MARK = "turn: "
 KIB_A_MIB = 1024
 """`ru_maxrss` is in KiB here."""
 
@@ -36,10 +42,13 @@ class Pair:
         unit: what is counted.
         target: of our rate over the bare one.
         inputs: makes them in a folder, at a scale; the same for the same scale.
-        ours: does the work on that folder; returns how many units it did, and their seconds.
+        ours: gets ready for that folder, and has the work `timed`.
         bare: the same with the bare library.
         often: how many times as many turns as others it has. Of what is over in half a second one turn is not
             like another.
+        kept: whether all turns of a side are in one process. Then a turn of the other follows at once, on a
+            machine that is as it was, and what a parser does for the first time counts once. Not for what a
+            run does once.
     """
 
     name: str
@@ -47,9 +56,10 @@ class Pair:
     unit: str
     target: float
     inputs: Callable[[Path, float], None]
-    ours: Callable[[Path], tuple[int, float]]
-    bare: Callable[[Path], tuple[int, float]]
+    ours: Callable[[Path], None]
+    bare: Callable[[Path], None]
     often: int = 1
+    kept: bool = False
 
     def missing(self, module: str) -> None:
         """It needs nothing that is not here."""
@@ -133,52 +143,107 @@ def measure(pair: Pair, module: str, folder: Path, repetitions: int) -> Result:
         RuntimeError: a side failed, or did not do what the other did.
     """
     runs: dict[str, list[Run]] = {side: [] for side in SIDES}
-    for turn in range(repetitions):
-        # Whoever comes second finds the machine as the first has left it: they take turns in that, too.
-        for side in SIDES if turn % 2 == 0 else reversed(SIDES):
-            runs[side].append(_process(module, pair.name, side, folder))
+    with ExitStack() as kept:
+        sides = {
+            side: kept.enter_context(_Side(module, pair.name, side, folder)) for side in SIDES if pair.kept
+        }
+        for turn in range(repetitions):
+            # Whoever comes second finds the machine as the first has left it: they take turns in that, too.
+            for side in SIDES if turn % 2 == 0 else reversed(SIDES):
+                if pair.kept:
+                    runs[side].append(sides[side].turn())
+                else:
+                    with _Side(module, pair.name, side, folder) as alone:
+                        runs[side].append(alone.turn())
     units = {run.units for side in SIDES for run in runs[side]}
     if len(units) != 1:
         raise RuntimeError(f"{pair.name}: the two sides did not do the same amount of work: {sorted(units)}")
     return Result(pair, tuple(runs["ours"]), tuple(runs["bare"]))
 
 
-def _process(module: str, name: str, side: str, folder: Path) -> Run:
-    command = [sys.executable, "-m", "tests.benchmarks.pair", module, name, side, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{name}, {side}: {done.stderr[-2_000:]}")
-    return Run(**json.loads(done.stdout.splitlines()[-1]))
+class _Side:
+    """The process of one side, which does the work when it is told to.
+
+    Raises:
+        RuntimeError: it failed, with its last words.
+    """
+
+    def __init__(self, module: str, name: str, side: str, folder: Path) -> None:
+        command = [sys.executable, "-m", "tests.benchmarks.pair", module, name, side, str(folder)]
+        self._what, self._words = f"{name}, {side}", tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._words, text=True
+        )
+
+    def __enter__(self) -> Self:
+        """It is there when it is ready, so that its start is in nobody's turn."""
+        self._said()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """It ends when it is told no more."""
+        self._process.communicate()
+        self._words.close()
+
+    def turn(self) -> Run:
+        """One turn of its."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return Run(**self._said())
+
+    def _said(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(MARK):
+                found: dict[str, Any] = json.loads(line.removeprefix(MARK))
+                return found
+        self._process.wait()
+        self._words.seek(0)
+        raise RuntimeError(f"{self._what}: {self._words.read().decode(errors='replace')[-2_000:]}")
 
 
-def _one(module: str, name: str, side: str, folder: str) -> None:
-    """One side of one pair, in this process; the result is the last line it prints."""
-    pair: Pair = importlib.import_module(module).PAIRS[name]
-    before = _cpu()
-    work: Callable[[Path], tuple[int, float]] = getattr(pair, side)
-    units, seconds = work(Path(folder))
-    peak = max(_own_peak(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-    print(json.dumps({"units": units, "seconds": seconds, "cpu": _cpu() - before, "peak": peak / KIB_A_MIB}))
+def timed(work: Callable[[], int]) -> None:
+    """Do the work each time that a line comes in, and say how many units it was and what they took."""
+    _say({})
+    for _ in sys.stdin:
+        before, began = _cpu(), time.perf_counter()
+        units = work()
+        seconds = time.perf_counter() - began
+        _say({"units": units, "seconds": seconds, "cpu": _cpu() - before, "peak": _peak() / KIB_A_MIB})
 
 
-def _own_peak() -> int:
-    """This program's, in KiB. `ru_maxrss` outlasts an exec: it has what the parent took, if that is more."""
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
-    assert found is not None
-    return int(found[1])
+def _say(what: dict[str, Any]) -> None:
+    """Among whatever libraries print."""
+    print(f"{MARK}{json.dumps(what)}", flush=True)
+
+
+def _peak() -> int:
+    """Of this process or one of its children, in KiB."""
+    children = [_high_water(child.pid) for child in psutil.Process().children(recursive=True)]
+    return max(_high_water(os.getpid()), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, *children)
+
+
+def _high_water(pid: int) -> int:
+    """In KiB. `ru_maxrss` outlasts an exec: it has what the parent took, if that is more."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _cpu() -> float:
+    """Seconds of this process and its children, those that have ended included."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
-
-
-def timed(work: Callable[[], int]) -> tuple[int, float]:
-    """How many units, and in how many seconds."""
-    began = time.perf_counter()
-    units = work()
-    return units, time.perf_counter() - began
+    seconds = sum(one.ru_utime + one.ru_stime for one in used)
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            seconds += sum(child.cpu_times()[:2])
+    return seconds
 
 
 if __name__ == "__main__":
-    _one(*sys.argv[1:])
+    of, name, side, folder = sys.argv[1:]
+    getattr(importlib.import_module(of).PAIRS[name], side)(Path(folder))

@@ -66,7 +66,7 @@ def _output(folder: Path, scale: float) -> None:
         (target / f"part-{file:032d}.parquet").write_bytes(encode(rows))
 
 
-def _ledger(folder: Path) -> tuple[int, float]:
+def _ledger(folder: Path) -> None:
     import pyarrow.parquet  # noqa: F401 - what it needs is imported before its time counts, as for the other side
 
     from pipelines.ledger import read_ledger
@@ -77,10 +77,10 @@ def _ledger(folder: Path) -> tuple[int, float]:
     def work() -> int:
         return len(read_ledger(plan).complete) * PAGES
 
-    return timed(work)
+    timed(work)
 
 
-def _columns(folder: Path) -> tuple[int, float]:
+def _columns(folder: Path) -> None:
     import pyarrow.parquet as pq
 
     from pipelines.holdings import ANSWERS
@@ -93,7 +93,7 @@ def _columns(folder: Path) -> tuple[int, float]:
             for path in sorted(folder.rglob("*.parquet"))
         )
 
-    return timed(work)
+    timed(work)
 
 
 PAIRS = {

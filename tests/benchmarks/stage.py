@@ -160,7 +160,6 @@ PAIRS = {
                 1_000,
                 inputs.pictures,
                 8 * EVERY,
-                turns=2,
             ),
         ),
     )
