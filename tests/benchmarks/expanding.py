@@ -32,7 +32,7 @@ def _pdfs(folder: Path, scale: float) -> None:
     from deploy.demo.paper import digital_pdf
 
     kinds = ("invoice", "receipt", "letter")
-    for number in range(max(2, round(24 * scale))):
+    for number in range(max(2, round(96 * scale))):
         rng = random.Random(f"bench/pdf/{number}")
         made = digital_pdf(rng, *(rng.choice(kinds) for _ in range(1 + number % 12)))
         (folder / f"{number:04d}.pdf").write_bytes(made[0])
@@ -215,7 +215,7 @@ PAIRS = {
             _pdfs,
             lambda folder: _expanded(folder, "page", PART),
             _bare_pages,
-            often=6,
+            often=2,
             kept=True,
         ),
         Pair(
