@@ -58,7 +58,7 @@ class Work:
         count: inputs of one turn at full scale, on a machine that does them in `TURN_SECONDS`.
         make: writes so many inputs into a folder, of a seed that no other portion has.
         least: inputs of a turn, however slow the machine and whatever the scale.
-        turns: of each side, at most; two where both are ours, or one takes a slow machine half a minute.
+        turns: of each side, at most; two where one takes a slow machine half a minute, or little differs.
     """
 
     name: str

@@ -177,13 +177,19 @@ class _Side:
 
     def __enter__(self) -> Self:
         """It is there when it is ready, so that its start is in nobody's turn."""
-        self._said()
+        try:
+            self._said()
+        except RuntimeError as error:
+            self.__exit__(type(error))
+            raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """It ends when it is told no more."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """It ends when it is told no more, and is to end well."""
         self._process.communicate()
-        self._words.close()
+        with self._words:
+            if kind is None and self._process.returncode:
+                raise self._fault()
 
     def turn(self) -> Run:
         """One turn of its."""
@@ -199,8 +205,11 @@ class _Side:
                 found: dict[str, Any] = json.loads(line.removeprefix(MARK))
                 return found
         self._process.wait()
+        raise self._fault()
+
+    def _fault(self) -> RuntimeError:
         self._words.seek(0)
-        raise RuntimeError(f"{self._what}: {self._words.read().decode(errors='replace')[-2_000:]}")
+        return RuntimeError(f"{self._what}: {self._words.read().decode(errors='replace')[-2_000:]}")
 
 
 def timed(work: Callable[[], int]) -> None:

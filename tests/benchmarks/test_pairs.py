@@ -10,7 +10,7 @@ from deploy.demo.documents import EXAMPLES
 from tests.benchmarks import expanding
 from tests.benchmarks.__main__ import PAIRS, explained, table
 from tests.benchmarks.expanding import named
-from tests.benchmarks.pair import Pair, Result, Run
+from tests.benchmarks.pair import Pair, Result, Run, measure
 
 
 @pytest.mark.parametrize("name", [name for name, (_, pair) in PAIRS.items() if isinstance(pair, Pair)])
@@ -39,6 +39,23 @@ def test_a_folder_in_which_nothing_opens_is_said(tmp_path: Path) -> None:
     made.mkdir()
     with pytest.raises(RuntimeError, match="opens for it"):
         list(named(expanding.PAIRS["pages"], tmp_path).results(expanding.__name__, made, 1, 1.0))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("lines", [["assert not 1, 'no'"], ["timed(lambda: 1)", "assert not 1, 'no'"]])
+def test_a_side_that_fails_before_its_work_or_after_it_is_no_result(
+    lines: list[str], kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = "".join(f"    {line}\n" for line in lines)
+    module = (
+        "from types import SimpleNamespace\nfrom tests.benchmarks.pair import timed\n"
+        f"def side(folder):\n{body}\nPAIRS = {{'pair': SimpleNamespace(ours=side, bare=side)}}\n"
+    )
+    (tmp_path / "failing_side.py").write_text(module)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    pair = Pair("pair", "", "", 1.0, lambda folder, scale: None, print, print, kept=kept)
+    with pytest.raises(RuntimeError, match="AssertionError: no"):
+        measure(pair, "failing_side", tmp_path, 1)
 
 
 def test_a_ratio_is_that_of_the_rates_and_a_missed_target_is_told() -> None:
