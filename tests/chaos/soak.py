@@ -152,12 +152,11 @@ def _kill_some(words: tuple[str, ...]) -> Callable[[random.Random, Run, ObjectSt
 
 
 def _kill_raylet(rng: random.Random, run: Run, store: ObjectStore) -> None:
-    """Of this the run ends, so it has to be there: on a busy machine it comes up after more than the least of
-    `QUIET_SECONDS`."""
-    while run.until(lambda: _processes(run, RAYLET)):
-        if found := _processes(run, RAYLET):
-            found[0].kill()
-            return
+    """Of this the run ends, once it has joined its Ray and says how far it is: one that dies while it comes
+    up has another started in its place."""
+    if run.until(lambda: "list: " in run.said):
+        for raylet in _processes(run, RAYLET):
+            raylet.kill()
 
 
 def _processes(run: Run, words: tuple[str, ...]) -> list[psutil.Process]:
