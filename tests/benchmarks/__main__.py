@@ -46,7 +46,9 @@ def machine() -> str:
 
 def table(results: list[Result]) -> Table:
     """One row a pair."""
-    shown = Table("pair", "units", "ours", "bare", "ratio", "target", "CPU ms a unit", "peak MiB")
+    shown = Table(
+        "pair", "units", "ours", "bare", "ratio", "target", "vLLM's cores", "CPU ms a unit", "peak MiB"
+    )
     shown.box = MARKDOWN
     for row in (result.row() for result in results):
         missed = "" if row["ratio"] >= row["target"] else " missed"
@@ -57,6 +59,7 @@ def table(results: list[Result]) -> Table:
             f"{row['bare_per_second']:,}/s",
             f"{row['ratio']:.2f} ({row['ratio_least']:.2f} to {row['ratio_most']:.2f}){missed}",
             f"{row['target']:.2f}",
+            f"{row['ours_vllm_cores']:.2f} : {row['bare_vllm_cores']:.2f}" if row.get("bare_vllm_cores") else "",
             f"{row['ours_cpu_ms']:.2f} : {row['bare_cpu_ms']:.2f}",
             f"{row['ours_peak_mib']:.0f} : {row['bare_peak_mib']:.0f}",
         )

@@ -7,7 +7,7 @@ one works, the other waits for its next portion and has nothing to do. A side's 
 handed a portion to its last answer, as it says itself; how long its start took is kept beside it.
 
 How large a portion is hangs on the machine: a small one is tried first by each side, and the others are as
-large as what the slower one does in `TURN_SECONDS`, so that the table takes half an hour on slow ones, too.
+large as what the slower one does in `Work.seconds`, so that the table takes half an hour on slow ones, too.
 """
 
 from __future__ import annotations
@@ -55,10 +55,11 @@ class Work:
         work: what exactly is done, in words.
         unit: what is counted.
         target: of our rate over the other's.
-        count: inputs of one turn at full scale, on a machine that does them in `TURN_SECONDS`.
+        count: inputs of one turn at full scale, on a machine that does them in `seconds`.
         make: writes so many inputs into a folder, of a seed that no other portion has.
         least: inputs of a turn, however slow the machine and whatever the scale.
         turns: of each side, at most; two where one takes a slow machine half a minute, or little differs.
+        seconds: that a turn of the slower side takes, unless `count` is less than that.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Work:
     make: Callable[[Path, str, int], None]
     least: int = 48
     turns: int = TURNS
+    seconds: float = TURN_SECONDS
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Contest:
             session.receive()
         tried = _turn(sides, SIDES, _portion(folder, work, "tried", least))
         seconds = max(run.seconds for run in tried.values())
-        count = max(least, min(count, _eights(least * TURN_SECONDS / seconds)))
+        count = max(least, min(count, _eights(least * work.seconds / seconds)))
         turns = [tried] if count == least else []
         for turn in range(len(turns), repetitions):
             order = SIDES if turn % 2 == 0 else SIDES[::-1]
@@ -173,7 +175,7 @@ def _turn(sides: dict[str, Session], order: Sequence[str], portion: Path) -> dic
 
 
 def _facts(runs: Sequence[Run]) -> dict[str, Any]:
-    """CPU milliseconds a unit by kind of process, tokens a second: medians."""
+    """CPU milliseconds a unit by kind of process, cores of vLLM's: medians. Tokens in all, MiB at most."""
     kinds = sorted({kind for run in runs for kind in run.facts["cpu"]})
     return {
         "cpu_ms_by_process": {
@@ -184,6 +186,9 @@ def _facts(runs: Sequence[Run]) -> dict[str, Any]:
             1_000 * median((run.cpu - run.facts["cpu"][VLLM]) / run.units for run in runs),
             2,
         ),
+        # How much of a core the engine's own process had: what it takes for a unit changes with a shared host's
+        # speed from turn to turn, this does not.
+        "vllm_cores": round(median(run.facts["cpu"][VLLM] / run.seconds for run in runs), 3),
         "tokens": sum(run.facts["tokens"] for run in runs),
         "mib_by_process": {
             kind: round(max(run.facts["mib"][kind] for run in runs)) for kind in runs[0].facts["mib"]

@@ -69,3 +69,11 @@ def test_a_ratio_is_that_of_the_rates_and_a_missed_target_is_told() -> None:
     assert (row["ratio"], row["ours_per_second"], row["bare_per_second"]) == (0.5, 33.33, 66.67)
     assert "0.50 (0.25 to 1.00) missed" in list(table([result]).columns[4].cells)
     assert [line.split(":")[0] for line in explained([result])] == ["pages misses its target by 44%"]
+
+
+def test_a_pair_with_engines_says_what_they_had_of_the_cores() -> None:
+    _, pair = PAIRS["answer-images"]
+    facts = {"ours_vllm_cores": 0.934, "bare_vllm_cores": 0.99}
+    result = Result(pair.works[0], (Run(1, 1.0, 1.0, 1.0),), (Run(1, 1.0, 1.0, 1.0),), facts=facts)
+    bare = Result(PAIRS["pages"][1], result.ours, result.bare)
+    assert list(table([result, bare]).columns[6].cells) == ["0.93 : 0.99", ""]
