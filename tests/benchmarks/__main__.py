@@ -28,7 +28,7 @@ from tests.benchmarks import (
 )
 from tests.benchmarks.contest import Contest
 from tests.benchmarks.limits import LIMITS
-from tests.benchmarks.pair import Pair, Result
+from tests.benchmarks.pair import SIDES, Pair, Result
 
 MODULES = (expanding, resuming, listing, answering, stage, scaling, contenders, against_daft)
 WIDTH = 160
@@ -52,6 +52,7 @@ def table(results: list[Result]) -> Table:
     shown.box = MARKDOWN
     for row in (result.row() for result in results):
         missed = "" if row["ratio"] >= row["target"] else " missed"
+        cores = [row.get(f"{side}_vllm_cores") for side in SIDES]
         shown.add_row(
             row["pair"],
             f"{row['units']:,} {row['unit']}s",
@@ -59,7 +60,7 @@ def table(results: list[Result]) -> Table:
             f"{row['bare_per_second']:,}/s",
             f"{row['ratio']:.2f} ({row['ratio_least']:.2f} to {row['ratio_most']:.2f}){missed}",
             f"{row['target']:.2f}",
-            f"{row['ours_vllm_cores']:.2f} : {row['bare_vllm_cores']:.2f}" if row.get("bare_vllm_cores") else "",
+            " : ".join(f"{core:.2f}" for core in cores) if all(cores) else "",
             f"{row['ours_cpu_ms']:.2f} : {row['bare_cpu_ms']:.2f}",
             f"{row['ours_peak_mib']:.0f} : {row['bare_peak_mib']:.0f}",
         )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PICTURES, RECORDINGS = 320, 160
 SECONDS = 30.0
-"""Of one turn: its two ends, in which our engine has nothing to do, are 1.0 s of it, and 0.4 s of the loop's."""
+"""Of one turn: for 1.0 s of it our engine has nothing to do yet, or nothing more; the loop's for 0.4 s."""
 ANSWER_CHARACTERS = 246
 ENGINE = {"max_num_seqs": 16, "max_model_len": 1024}
 

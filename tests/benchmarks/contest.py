@@ -186,8 +186,7 @@ def _facts(runs: Sequence[Run]) -> dict[str, Any]:
             1_000 * median((run.cpu - run.facts["cpu"][VLLM]) / run.units for run in runs),
             2,
         ),
-        # How much of a core the engine's own process had: what it takes for a unit changes with a shared host's
-        # speed from turn to turn, this does not.
+        # What it takes for a unit changes with a shared host's speed from turn to turn, this does not.
         "vllm_cores": round(median(run.facts["cpu"][VLLM] / run.seconds for run in runs), 3),
         "tokens": sum(run.facts["tokens"] for run in runs),
         "mib_by_process": {
