@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pipelines.plan import Lane
     from schemas.job import JobSpec
 
-PICTURES, RECORDINGS = 320, 160
-SECONDS = 30.0
+PICTURES, RECORDINGS = 240, 160
+SECONDS = 20.0
 """Of one turn: for 1.0 s of it our engine has nothing to do yet, or nothing more; the loop's for 0.4 s."""
 ANSWER_CHARACTERS = 246
 ENGINE = {"max_num_seqs": 16, "max_model_len": 1024}
