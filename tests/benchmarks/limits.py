@@ -4,7 +4,7 @@ from __future__ import annotations
 
 SHARED = (
     "Ray and what feeds the engine are on the same two cores: vLLM's process has less of one (see the "
-    "column) and takes some 5% more for the same answer; without Ray, in one process, the same stage does "
+    "column) and takes some 7% more for the same answer; without Ray, in one process, the same stage does "
     "what the loop does"
 )
 LIMITS = {
