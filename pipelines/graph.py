@@ -296,8 +296,8 @@ def size(plan: Plan) -> Sizing:
         gpus=gpus_per_engine(options),
         metrics=exporting(),
         # Where each core has an engine, what gives way would feed none: they would decode a few answers at a
-        # time, and take as much of their cores for it.
-        engines_first=_hosts_model(options) and lanes * most < cpus,
+        # time, and take as much of their cores for it. A server may be on this machine, too.
+        engines_first=lanes * most < cpus,
     )
 
 
@@ -305,9 +305,5 @@ def gpus_per_engine(options: EngineOptions) -> float:
     """One whole GPU where Ray sees any and the engine has a use for it, unless the job says otherwise."""
     if options.gpus is not None:
         return options.gpus
-    return float(_hosts_model(options) and ray.cluster_resources().get("GPU", 0) > 0)
-
-
-def _hosts_model(options: EngineOptions) -> bool:
-    hosts: bool = resolve(ENGINES, options.kind, "engine").hosts_model
-    return hosts
+    hosts_model = resolve(ENGINES, options.kind, "engine").hosts_model
+    return float(hosts_model and ray.cluster_resources().get("GPU", 0) > 0)
