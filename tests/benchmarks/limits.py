@@ -12,7 +12,8 @@ LIMITS = {
     "single turns differ by a tenth on a shared host, of which two processes feel more than one",
     "long-tail": "a turn of a quarter of a minute ends with its last long answer nearly alone in the engine; "
     "in turns three times as long it was 0.99",
-    "by-hand-audio": "both are as fast as the engine, which takes the same for a recording on either side",
+    "by-hand-audio": "the engine takes the same for a recording on either side, on a CPU without AVX-512 "
+    "nearly all of a core; with it neither has a whole one (see the column), and why is not known",
     "photos": "the parser's process takes as long as the loop, and between two photos it waits 1.6 ms for "
     "the next: what it made is taken, the file removed, the next one asked for",
     "resume": "it counts on one core what both have read",
