@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
 from tenacity import Retrying, retry_if_exception_message, stop_after_attempt
@@ -17,6 +17,7 @@ from schemas.errors import ClusterLost, EngineUnavailable, GemstreamError, JobEr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     import psutil
     from tenacity import RetryCallState
@@ -45,23 +46,35 @@ def cluster(metrics_port: int | None = None) -> Iterator[None]:
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray
 
-    if ray.is_initialized():
-        yield
-        return
-    quiet = {"log_to_driver": log.isEnabledFor(logging.DEBUG), "logging_level": logging.ERROR}
-    if "RAY_ADDRESS" in os.environ:
-        with _sigterm_kept():
-            ray.init(**quiet)
-        try:
+    with _stdout_kept():
+        if ray.is_initialized():
             yield
-        finally:
-            ray.shutdown()
-        return
-    metrics: dict[str, Any] = {"_metrics_export_port": metrics_port}
-    if metrics_port is None:
-        metrics = {"_system_config": {"enable_metrics_collection": False}}
-    with _own(quiet | metrics):
-        yield
+            return
+        quiet = {"log_to_driver": log.isEnabledFor(logging.DEBUG), "logging_level": logging.ERROR}
+        if "RAY_ADDRESS" in os.environ:
+            with _sigterm_kept():
+                ray.init(**quiet)
+            try:
+                yield
+            finally:
+                ray.shutdown()
+            return
+        metrics: dict[str, Any] = {"_metrics_export_port": metrics_port}
+        if metrics_port is None:
+            metrics = {"_system_config": {"enable_metrics_collection": False}}
+        with _own(quiet | metrics):
+            yield
+
+
+def _stdout_kept() -> AbstractContextManager[object]:
+    """Standard output is for what the command was asked for. Ray prints there, whatever it was told of logs,
+    what the cluster warns of ("10 PYTHON worker processes have been started"), and that was in the midst of
+    `--json`.
+
+    A run in a thread that is not the main one leaves it alone: two that overlap would put back each other's.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    return redirect_stdout(sys.stderr) if main else nullcontext()
 
 
 def exporting() -> bool:
