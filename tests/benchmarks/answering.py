@@ -152,7 +152,6 @@ PAIRS = {
                     0.95,
                     RECORDINGS,
                     inputs.clips,
-                    seconds=SECONDS,
                 ),
             ),
         ),

@@ -254,7 +254,7 @@ PAIRS = {
                     96,
                     inputs.camera,
                     LEAST,
-                    turns=2,
+                    turns=1,
                 ),
                 Work(
                     "by-hand-tiny",
@@ -282,7 +282,6 @@ PAIRS = {
                     RECORDINGS,
                     inputs.clips,
                     LEAST,
-                    turns=2,
                 ),
             ),
         ),

@@ -58,7 +58,7 @@ class Work:
         count: inputs of one turn at full scale, on a machine that does them in `seconds`.
         make: writes so many inputs into a folder, of a seed that no other portion has.
         least: inputs of a turn, however slow the machine and whatever the scale.
-        turns: of each side, at most; two where one takes a slow machine half a minute, or little differs.
+        turns: of each side, at most; fewer where one takes half a minute, or where one says it all.
         seconds: that a turn of the slower side takes, unless `count` is less than that.
     """
 
