@@ -121,8 +121,6 @@ def _own(quiet: dict[str, Any]) -> Iterator[None]:
     # Ray's core prints advice about its own actors as errors; what is fatal still shows.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray's workers would be of 15, and with them the engines, nicer than all else: see `workers/give_way.py`.
-    os.environ.setdefault("RAY_worker_niceness", "0")
     myself = psutil.Process()
     others = set(myself.children())
     # "local": another Ray of this machine, or the stale address of one, is not ours to join.

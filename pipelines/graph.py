@@ -61,17 +61,13 @@ examples, and room for a scan of 100 megapixels. What no parser may exceed is `l
 
 @dataclass(frozen=True)
 class Sizing:
-    """What this cluster gives each stage. `expand_memory` are bytes a worker; `metrics`: it exports some.
-
-    `engines_first`: there are cores without an engine, and whatever feeds engines works on those.
-    """
+    """What this cluster gives each stage. `expand_memory` are bytes a worker; `metrics`: it exports some."""
 
     expand_workers: int
     expand_memory: int
     engine_replicas: tuple[int, int]
     gpus: float
     metrics: bool = False
-    engines_first: bool = False
 
 
 class Reads(Datasource):
@@ -220,7 +216,6 @@ def _branch(
             "elsewhere": [
                 kind for kind, asked in plan.tasks_by_kind.items() if asked and kind not in lane.tasks_by_kind
             ],
-            "gives_way": sizing.engines_first,
         },
     )
     return _infer(parts, plan, lane, lane.asks, meter, journal, sizing)
@@ -245,7 +240,6 @@ def _infer(
         limits=job.limits,
         privacy=job.privacy,
         names=lane.names,
-        gives_way=sizing.engines_first,
     )
     least, most = sizing.engine_replicas
     blocks = blocks_in_flight(lane)
@@ -288,16 +282,12 @@ def size(plan: Plan) -> Sizing:
     workers = plan.job.expand.workers or max(1, spare // lanes)
     # A worker that asks for more than there is would be waited for without end.
     memory = int(ray.cluster_resources().get("memory", 0)) // (2 * lanes * workers)
-    most = options.max_replicas or options.replicas
     return Sizing(
         expand_workers=workers,
         expand_memory=min(EXPAND_MEMORY, memory),
-        engine_replicas=(options.replicas, most),
+        engine_replicas=(options.replicas, options.max_replicas or options.replicas),
         gpus=gpus_per_engine(options),
         metrics=exporting(),
-        # Where each core has an engine, what gives way would feed none: they would decode a few answers at a
-        # time, and take as much of their cores for it. A server may be on this machine, too.
-        engines_first=lanes * most < cpus,
     )
 
 

@@ -15,7 +15,6 @@ from schemas.rows import Status, error_value
 from workers.clock import Clock
 from workers.expand import Expander, ExpandOptions, Opened, Part
 from workers.fetch import DOCUMENT, Fetched, Fetcher, documents_of
-from workers.give_way import give_way
 from workers.guard import Guard
 from workers.near import picture_hash
 from workers.part_rows import (
@@ -130,7 +129,6 @@ class Expand:
         originals: which of several documents with the same content is asked about; all are if not given.
         elsewhere: part kinds that other lanes ask about. A document of such a kind is here because it could
             not be read when lanes were chosen: it has failed, and the next run asks about it.
-        gives_way: it leaves the cores to engines.
     """
 
     def __init__(
@@ -143,8 +141,6 @@ class Expand:
         journal: Journal | None = None,
         originals: Originals | None = None,
         elsewhere: Collection[str] = (),
-        *,
-        gives_way: bool = False,
     ) -> None:
         self._storage = storage
         self._options = options
@@ -154,7 +150,6 @@ class Expand:
         self._journal = journal
         self._originals = originals
         self._elsewhere = frozenset(elsewhere)
-        self._gives_way = gives_way
         self._guard: Guard | None = None
         self._fetcher: Fetcher | None = None
         self._clock = Clock()
@@ -164,8 +159,6 @@ class Expand:
         """DOCUMENTS to PARTS, in order; `attributes` pass through, `kept` is handed on part by part."""
         self._clock.turn("working")
         if self._fetcher is None:
-            if self._gives_way:
-                give_way()
             self._fetcher = Fetcher(
                 self._storage, self._limits, lambda sniffed: bool(self._asked(sniffed)), self._originals
             )

@@ -66,7 +66,6 @@ class InferRecipe:
     limits: Limits
     privacy: PrivacyOptions = PrivacyOptions()
     names: Ask | None = None
-    gives_way: bool = False
 
 
 def places(config: EngineConfig) -> int:
@@ -106,7 +105,6 @@ class Infer:
             journal,
             self._places,
             limits.load_seconds,
-            gives_way=recipe.gives_way,
         )
         self._watchdog = Watchdog(limits.heartbeat_seconds)
         self._tables = 0
@@ -316,6 +314,7 @@ def _parts(table: pa.Table, *, filled_in: bool) -> Iterator[Part | None]:
         table: PARTS.
         filled_in: whether some prompt wants values of the document's own.
     """
+    kept = table["kept"].to_pylist()
     columns = columns_of(table) if filled_in else [{}] * len(table)
     names = (
         "document_id",
@@ -331,7 +330,7 @@ def _parts(table: pa.Table, *, filled_in: bool) -> Iterator[Part | None]:
         "checked_content",
     )
     rows = zip(*(table[name].to_pylist() for name in names), strict=True)
-    for row, kept, known in zip(rows, table["kept"].to_pylist(), columns, strict=True):
+    for row, names_kept, known in zip(rows, kept, columns, strict=True):
         document, version, index, kind, content, content_hash, tiles, text, status, trusted, looks = row
         if status is not None:
             yield None
@@ -339,7 +338,8 @@ def _parts(table: pa.Table, *, filled_in: bool) -> Iterator[Part | None]:
         media = None if content is None else Media(PartKind(kind), content, content_hash, tiles or 0)
         identity = f"{document}/{version}/{index}"
         checked = None if looks is None else Media(PartKind(kind), looks, digest(looks))
-        yield Part(identity, media, text, PartKind(kind), frozenset(kept or ()), known, trusted, checked)
+        kept_names = frozenset(names_kept or ())
+        yield Part(identity, media, text, PartKind(kind), kept_names, known, trusted, checked)
 
 
 def _next(rung: Rung, fault: GemstreamError, ask: Ask) -> Rung | None:

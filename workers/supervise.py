@@ -11,7 +11,6 @@ import asyncio
 import math
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -25,7 +24,6 @@ from schemas.errors import (
     RequestTimeout,
 )
 from workers.clock import Places
-from workers.give_way import give_way
 from workers.harmless import harmless
 from workers.journal import MAX_DEATHS
 
@@ -103,7 +101,6 @@ class Supervisor:
         journal: where suspects are named, in case the next one takes this very process down.
         places: told what goes in and comes out.
         load_seconds: wall seconds the engine may take to come up.
-        gives_way: the loop that asks leaves the cores to the engine, once it is up.
     """
 
     def __init__(
@@ -115,8 +112,6 @@ class Supervisor:
         journal: Journal | None = None,
         places: Places | None = None,
         load_seconds: float = math.inf,
-        *,
-        gives_way: bool = False,
     ) -> None:
         self._journal = journal
         self._taken = places or Places(concurrency)
@@ -124,9 +119,6 @@ class Supervisor:
         self._seconds = request_seconds
         self._heartbeat = heartbeat_seconds
         self._load_seconds = load_seconds
-        self._gives_way = gives_way
-        # Of its own, since it does not give way: an engine's processes are as nice as what starts them.
-        self._starter = ThreadPoolExecutor(1, thread_name_prefix="engine-start")
         self._places = asyncio.Semaphore(concurrency)
         self._gate = Gate()
         self._reviving = asyncio.Lock()
@@ -150,7 +142,6 @@ class Supervisor:
     def close(self) -> None:
         """End the engine."""
         self._engine.close()
-        self._starter.shutdown(wait=False)
 
     async def ask(self, request: Request, *, suspect: bool = False, finishing: bool = False) -> Response:
         """Answer one request, through as many engines as it takes.
@@ -307,7 +298,7 @@ class Supervisor:
 
     async def _start(self) -> None:
         self._taken.loading()
-        loading = asyncio.get_running_loop().run_in_executor(self._starter, self._engine.start)
+        loading = asyncio.ensure_future(asyncio.to_thread(self._engine.start))
         if not (await asyncio.wait({loading}, timeout=self._load_seconds))[0]:
             # The thread cannot be ended, and what it holds another would need: nobody tries again.
             self._given_up = EngineUnavailable(
@@ -316,8 +307,6 @@ class Supervisor:
             )
             raise self._given_up
         loading.result()
-        if self._gives_way:
-            give_way()
         self._taken.ready()
         self._starts += 1
 

@@ -282,6 +282,7 @@ PAIRS = {
                     RECORDINGS,
                     inputs.clips,
                     LEAST,
+                    turns=2,
                 ),
             ),
         ),

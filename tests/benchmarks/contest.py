@@ -186,8 +186,9 @@ def _facts(runs: Sequence[Run]) -> dict[str, Any]:
             1_000 * median((run.cpu - run.facts["cpu"][VLLM]) / run.units for run in runs),
             2,
         ),
-        # What it takes for a unit changes with a shared host's speed from turn to turn, this does not.
+        # Their product with the rate is one: a shared host's speed is in the second, never in the first.
         "vllm_cores": round(median(run.facts["cpu"][VLLM] / run.seconds for run in runs), 3),
+        "vllm_ms": round(1_000 * median(run.facts["cpu"][VLLM] / run.units for run in runs), 1),
         "tokens": sum(run.facts["tokens"] for run in runs),
         "mib_by_process": {
             kind: round(max(run.facts["mib"][kind] for run in runs)) for kind in runs[0].facts["mib"]

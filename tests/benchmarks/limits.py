@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 SHARED = (
-    "Ray and what feeds the engine are on the same two cores: vLLM's process has less of one (see the "
-    "column) and takes some 7% more for the same answer; without Ray, in one process, the same stage does "
-    "what the loop does"
+    "Ray and what feeds the engine are on the same two cores: vLLM's process has less of one, and takes more "
+    "for the same answer (see the column); without Ray, in one process, the same stage does what the loop does"
 )
 LIMITS = {
     "pages": "of its time the parser's process waits 3% for the next document and 2% to hand its parts on; "
     "single turns differ by a tenth on a shared host, of which two processes feel more than one",
     "long-tail": "a turn of a quarter of a minute ends with its last long answer nearly alone in the engine; "
     "in turns three times as long it was 0.99",
-    "by-hand-audio": "vLLM's process has a tenth more of a core in ours (0.88 for 0.80, see the column), and "
-    "takes 161 to 219 ms for the same recording, whose ever turn it is on a shared host: of four turns one "
-    "was 0.95, and one 1.21",
+    "by-hand-audio": "vLLM's process has a tenth more of a core in ours, and takes 161 to 241 ms for the same "
+    "recording, whose ever turn it is, on a shared host (see the column): of four turns of each one was 0.95, "
+    "and one 1.21",
     "photos": "the parser's process takes as long as the loop, and between two photos it waits 1.6 ms for "
     "the next: what it made is taken, the file removed, the next one asked for",
     "resume": "it counts on one core what both have read",
     "answer-images": f"{SHARED}; and a turn's two ends take 0.6 s more of it than of the loop's",
     "answer-audio": f"{SHARED}, looking for speech included",
-    "by-hand-tiny": "vLLM's process takes the same for a picture on either side, half of all that they take, "
-    "which is 1.5 to 1.8 of two cores: ours waits for one 13 to 15% of the time, and 8% for work, most of it "
-    "at a turn's ends",
+    "by-hand-tiny": "vLLM's process takes the same for a picture on either side and has 15 to 16 of its 16 "
+    "places taken, and it is half of all that either takes: the rest, Ray, the parser and vLLM's front end, "
+    "has the other core",
     "cpu-image": "vLLM's front end, in the engine's host, takes most of 7 to 8 ms a picture, and the start "
     "of Ray, its workers and vLLM's imports 22 to 32 s once",
     "cpu-segment": "vLLM's front end, which makes the spectrogram, is in the engine's host, and decoding and "

@@ -71,9 +71,9 @@ def test_a_ratio_is_that_of_the_rates_and_a_missed_target_is_told() -> None:
     assert [line.split(":")[0] for line in explained([result])] == ["pages misses its target by 44%"]
 
 
-def test_a_pair_with_engines_says_what_they_had_of_the_cores() -> None:
+def test_a_pair_with_engines_says_what_they_had_of_the_cores_and_what_a_unit_took() -> None:
     _, pair = PAIRS["answer-images"]
-    facts = {"ours_vllm_cores": 0.934, "bare_vllm_cores": 0.99}
+    facts = {"ours_vllm_cores": 0.934, "bare_vllm_cores": 0.99, "ours_vllm_ms": 110.83, "bare_vllm_ms": 104.1}
     result = Result(pair.works[0], (Run(1, 1.0, 1.0, 1.0),), (Run(1, 1.0, 1.0, 1.0),), facts=facts)
     bare = Result(PAIRS["pages"][1], result.ours, result.bare)
-    assert list(table([result, bare]).columns[6].cells) == ["0.93 : 0.99", ""]
+    assert list(table([result, bare]).columns[6].cells) == ["0.93 : 0.99, 111 : 104", ""]

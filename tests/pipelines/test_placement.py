@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.graph import Sizing, build_wholes, size
+from pipelines.graph import Sizing, build_wholes
 from pipelines.meter import MeterHandle
 from pipelines.plan import make_plan
 from schemas.job import JobSpec
@@ -26,17 +26,3 @@ def test_an_engine_is_given_its_gpus_on_its_nodes(gpus: float, fault_job: FaultJ
     asked = made._logical_plan.dag.ray_remote_args
     assert (asked["num_cpus"], asked["num_gpus"]) == (1, gpus)
     assert asked["label_selector"] == {"gemstream-pool": "vision"}
-
-
-@pytest.mark.parametrize(("replicas", "first"), [(1, True), (2, False)])
-def test_engines_go_first_where_a_core_has_none(
-    replicas: int,
-    first: bool,
-    fault_job: FaultJob,
-    ray_cluster: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("pipelines.graph.cores", lambda: 2)
-    job = fault_job(input=str(tmp_path), tasks=["ocr"], engine={"kind": "fault", "replicas": replicas})
-    assert size(make_plan(job, None, 0.0)).engines_first is first
