@@ -4,16 +4,16 @@ from __future__ import annotations
 
 SHARED = (
     "Ray and what feeds the engine are on the same two cores: vLLM's process has less of one, and takes more "
-    "for the same answer (see the column); without Ray, in one process, the same stage does what the loop does"
+    "for the same answer (see the column); in one process without Ray the same stage does what the loop does"
 )
 LIMITS = {
     "pages": "of its time the parser's process waits 3% for the next document and 2% to hand its parts on; "
     "single turns differ by a tenth on a shared host, of which two processes feel more than one",
     "long-tail": "a turn of a quarter of a minute ends with its last long answer nearly alone in the engine; "
     "in turns three times as long it was 0.99",
-    "by-hand-audio": "vLLM's process has a tenth more of a core in ours, and takes 161 to 241 ms for the same "
-    "recording, whose ever turn it is, on a shared host (see the column): of four turns of each one was 0.95, "
-    "and one 1.21",
+    "by-hand-audio": "vLLM's process has a tenth more of a core in ours, and takes 161 to 241 ms for the "
+    "same recording, whose ever turn it is, on a shared host (see the column): of four turns of each one was "
+    "0.95, and one 1.21",
     "photos": "the parser's process takes as long as the loop, and between two photos it waits 1.6 ms for "
     "the next: what it made is taken, the file removed, the next one asked for",
     "resume": "it counts on one core what both have read",
