@@ -26,7 +26,7 @@ LIMITS = {
     "of Ray, its workers and vLLM's imports 22 to 32 s once",
     "cpu-segment": "vLLM's front end, which makes the spectrogram, is in the engine's host, and decoding and "
     "resampling half a minute is most of expand's 44 to 66 ms",
-    "daft": "in ours both cores are busy for 91 to 94% of a turn, two thirds of it for the server: we take "
-    "13 to 20 ms a picture besides, and the engine waits for a core a fifth of the time; Daft takes 8 to 10, "
+    "daft": "in ours both cores are busy for 91 to 95% of a turn, two thirds of it for the server: we take "
+    "13 to 21 ms a picture besides, and the engine waits for a core a fifth of the time; Daft takes 8 to 10, "
     "leaves the engine idle for a third of a turn, and then a core to itself",
 }
