@@ -31,7 +31,7 @@ from tests.benchmarks.limits import LIMITS
 from tests.benchmarks.pair import SIDES, Pair, Result
 
 MODULES = (expanding, resuming, listing, answering, stage, scaling, contenders, against_daft)
-WIDTH = 160
+WIDTH = 200
 PAIRS: dict[str, tuple[str, Pair | Contest]] = {
     name: (module.__name__, pair) for module in MODULES for name, pair in module.PAIRS.items()
 }
