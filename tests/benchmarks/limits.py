@@ -19,13 +19,13 @@ LIMITS = {
     "resume": "it counts on one core what both have read",
     "answer-images": f"{SHARED}; and a turn's two ends take 0.6 s more of it than of the loop's",
     "answer-audio": f"{SHARED}, looking for speech included",
-    "by-hand-tiny": "vLLM's process takes the same for a picture on either side and has 15 to 16 of its 16 "
-    "places taken, and it is half of all that either takes: the rest, Ray, the parser and vLLM's front end, "
-    "has the other core",
-    "cpu-image": "vLLM's front end, in the engine's host, takes most of 7 to 8 ms a picture, and the start "
-    "of Ray, its workers and vLLM's imports 22 to 32 s once",
+    "by-hand-tiny": "vLLM's process takes the same for a picture on either side, half of all that either "
+    "takes; its main thread runs 60 to 63% of our turn and waits for a core 27 to 31%, of the other's 60% "
+    "and 24 to 27%",
+    "cpu-image": "vLLM's front end, in the engine's host, takes most of 7 to 10 ms a picture, and the start "
+    "of Ray, its workers and vLLM's imports 22 to 35 s once",
     "cpu-segment": "vLLM's front end, which makes the spectrogram, is in the engine's host, and decoding and "
-    "resampling half a minute is most of expand's 44 to 66 ms",
+    "resampling half a minute is most of expand's 44 to 72 ms",
     "daft": "in ours both cores are busy for 91 to 95% of a turn, two thirds of it for the server: we take "
     "13 to 21 ms a picture besides, and the engine waits for a core a fifth of the time; Daft takes 8 to 10, "
     "leaves the engine idle for a third of a turn, and then a core to itself",
