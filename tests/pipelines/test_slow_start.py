@@ -23,8 +23,10 @@ def slowly(*args, **kwargs):
 
 ray.init = slowly
 try:
+    # What is printed while a run is connected goes to standard error: say it after.
     with cluster():
-        print("answered", ray.get(ray.remote(num_cpus=0)(lambda: 7).remote()))
+        answer = ray.get(ray.remote(num_cpus=0)(lambda: 7).remote())
+    print("answered", answer)
 except Exception as error:
     print(type(error).__name__, error)
 print("left", sum(child.poll() is None for child in left), "of", len(left))
