@@ -19,9 +19,9 @@ LIMITS = {
     "resume": "it counts on one core what both have read",
     "answer-images": f"{SHARED}; and a turn's two ends take 0.6 s more of it than of the loop's",
     "answer-audio": f"{SHARED}, looking for speech included",
-    "by-hand-tiny": "vLLM's process takes the same for a picture on either side, half of all that either "
-    "takes; its main thread runs 60 to 63% of our turn and waits for a core 27 to 31%, of the other's 60% "
-    "and 24 to 27%",
+    "by-hand-tiny": "either side takes the same CPU for a picture, 38 to 52 ms within minutes and half of it "
+    "vLLM's, and most of two cores: 86 to 90% in ours, 74 to 82% in the other's; a core of its own makes the "
+    "engine no faster",
     "cpu-image": "vLLM's front end, in the engine's host, takes most of 7 to 10 ms a picture, and the start "
     "of Ray, its workers and vLLM's imports 22 to 35 s once",
     "cpu-segment": "vLLM's front end, which makes the spectrogram, is in the engine's host, and decoding and "
