@@ -27,6 +27,6 @@ LIMITS = {
     "cpu-segment": "vLLM's front end, which makes the spectrogram, is in the engine's host, and decoding and "
     "resampling half a minute is most of expand's 44 to 72 ms",
     "daft": "in ours both cores are busy for 91 to 95% of a turn, two thirds of it for the server: we take "
-    "13 to 21 ms a picture besides, and the engine waits for a core a fifth of the time; Daft takes 8 to 10, "
+    "13 to 21 ms a picture besides, and the engine waits for a core a fifth of the time; Daft takes 8 to 11, "
     "leaves the engine idle for a third of a turn, and then a core to itself",
 }
