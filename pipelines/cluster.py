@@ -154,7 +154,8 @@ def _killed(processes: Iterable[psutil.Process], patience: float = 0.0) -> None:
 
     _, left = psutil.wait_procs(processes, timeout=patience)
     for process in left:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # it has ended with the one before it
+            process.kill()
     psutil.wait_procs(left, timeout=END_SECONDS)
 
 

@@ -90,7 +90,8 @@ class ObjectStore:
         """Stopped; on the way out there again, at the same address, with its objects and another `pid`."""
         self._server.stop()
         try:
-            yield
+            with self._server.ports_kept():
+                yield
         finally:
             self._server.start()
             self._server.wait_until_it_lists(self)
@@ -256,7 +257,7 @@ def _serving(
         "AWS_ACCESS_KEY_ID": access_key,
         "AWS_SECRET_ACCESS_KEY": secret_key,
     }
-    server = _Server(arguments, environment, data_dir, deadline_s)
+    server = _Server(arguments, environment, data_dir, deadline_s, list(ports.values()))
     process = server.start()
     store = ObjectStore(
         endpoint=f"http://{LOOPBACK}:{ports['s3.port']}",
@@ -280,14 +281,31 @@ class _Server:
     """One `weed mini` at a time, always at the same ports and over the same folder."""
 
     def __init__(
-        self, arguments: list[str], environment: dict[str, str], data_dir: Path, deadline_s: float
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        data_dir: Path,
+        deadline_s: float,
+        ports: list[int],
     ) -> None:
         self._arguments = arguments
         self._environment = environment
         self._folder = data_dir
         self._log = data_dir / "weed.log"
         self._deadline_s = deadline_s
+        self._ports = ports
         self._process: subprocess.Popen[bytes] | None = None
+
+    @contextmanager
+    def ports_kept(self) -> Iterator[None]:
+        """While it is stopped, its ports are given to nobody else, and nobody answers there."""
+        with ExitStack() as kept:
+            for port in self._ports:
+                place = kept.enter_context(socket.socket())
+                # Connections that the server had wait there for their end.
+                place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                place.bind((LOOPBACK, port))
+            yield
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start it; see `wait_until_it_lists`."""

@@ -110,6 +110,14 @@ def wait_until(
     return True
 
 
+def title(process: psutil.Process) -> str:
+    """What a process calls itself; nothing where it has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def gone(process: psutil.Process) -> bool:
     """Whether a process has ended, reaped or not."""
     try:

@@ -13,8 +13,6 @@ from tests.chaos.compare import Folder, Output, assert_lawful, assert_same, part
 from tests.chaos.lake import TASKS, Lake, job_file, make_lake
 from tests.chaos.process import run_to_end, started
 
-pytestmark = pytest.mark.timeout(600)
-
 DOCUMENTS = 40
 BLOCK = 4096
 """What a file of one byte takes of a tmpfs."""

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
-import pytest
 
 from deploy.demo.objectstore import ObjectStore
 from tests.chaos.compare import Bucket, Output, assert_same, read_output
@@ -18,10 +17,8 @@ from tests.chaos.lake import job_file
 from tests.chaos.nasty import bloated_png, endless_pdf
 from tests.chaos.process import Run, assert_gone, gone, started
 
-pytestmark = pytest.mark.timeout(600)
-
 PREFIX = "chaos/planted"
-LIMITS = {"expand_seconds": 6, "expand_bytes": 256 * 1024 * 1024}
+LIMITS = {"expand_seconds": 12, "expand_bytes": 256 * 1024 * 1024}
 DEATHS = 2
 """A part that takes the parser down is tried again alone, and then it is an error."""
 AT_WORK_SECONDS = 0.3

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from deploy.demo.objectstore import ObjectStore
 from tests.chaos.compare import Bucket, Output, assert_same, read_output
 from tests.chaos.lake import job_file
 from tests.chaos.process import started
 from tests.chaos.proxy import lose_each, proxied
-
-pytestmark = pytest.mark.timeout(600)
 
 NTH = 3
 READ_SECONDS = 2

@@ -15,8 +15,6 @@ from tests.chaos.lake import TASKS, job_file
 from tests.chaos.process import run_to_end, started
 from tests.chaos.proxy import Fate, proxied
 
-pytestmark = pytest.mark.timeout(600)
-
 DOCUMENTS = 60
 SINK = {"rows": 10, "seconds": 1}
 """Many small files, so that there is something to sweep."""

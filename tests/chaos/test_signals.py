@@ -23,9 +23,8 @@ from tests.chaos.compare import (
 from tests.chaos.lake import REFUSED, job_file
 from tests.chaos.process import assert_gone, run_to_end, started
 
-pytestmark = pytest.mark.timeout(600)
-
-ANSWER_SECONDS = 0.3
+ANSWER_SECONDS = 1.0
+"""45 s of answers: the first file may be there after 15 s, on a machine where its writer is slow to start."""
 DRAIN_SECONDS = 10.0
 LONG_SECONDS = 200.0
 HANGING = 0.02

@@ -6,14 +6,10 @@ import random
 import time
 from pathlib import Path
 
-import pytest
-
 from deploy.demo.objectstore import object_store as start_object_store
 from tests.chaos.compare import Bucket, Output, assert_lawful, assert_same, part_files, read_output
 from tests.chaos.lake import Lake, job_file
 from tests.chaos.process import run_to_end, started
-
-pytestmark = pytest.mark.timeout(600)
 
 SEED = 43
 OUTAGE_SECONDS = 12.0

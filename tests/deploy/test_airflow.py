@@ -116,7 +116,6 @@ def test_what_it_calls_are_commands_of_ours(airflow: Airflow) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.timeout(400)
 def test_it_runs_a_job_on_a_real_cluster(airflow: Airflow, tmp_path: Path) -> None:
     """The same, by our own commands, from a Ray head on loopback."""
     head = pytest.importorskip("tests.fixtures.head", reason="this checkout has no `gemstream submit`")

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 from tests.deploy.kubernetes import node_types
 from tests.fixtures.runs import GEMMA3, GEMMA3N
 
-pytestmark = [pytest.mark.thorough, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.thorough
 
 
 def rendered(store: ObjectStore, tasks: list[str]) -> tuple[str, dict[str, Any]]:

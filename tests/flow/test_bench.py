@@ -22,7 +22,6 @@ from schemas.storage import StorageOptions
 from tests.fixtures.runs import DEMO_JOB, GEMMA3, GEMMA3N
 
 FaultJob = Callable[..., JobSpec]
-pytestmark = pytest.mark.timeout(600)
 
 
 def figures(rates: Rates) -> list[float]:

@@ -8,16 +8,12 @@ from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
-import pytest
 
 from pipelines.evaluate import evaluate
 from pipelines.report import EXIT_DONE
 from schemas.rows import records_schema
 from tests.fixtures.runs import FRESH, MainRun, RunJob
 from workers.storage.factory import join, open_storage
-
-pytestmark = pytest.mark.timeout(600)
-
 
 BROKEN = 2
 """Documents of each set that are broken on purpose."""

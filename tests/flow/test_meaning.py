@@ -13,8 +13,6 @@ import pytest
 from deploy.demo.evaluate import Finding, digits, rates
 from tests.fixtures.runs import MainRun
 
-pytestmark = pytest.mark.timeout(600)
-
 
 def chosen(run: MainRun, wanted: Callable[[Finding], bool]) -> list[Finding]:
     """The findings that a test is about, of which there have to be some."""

@@ -61,7 +61,6 @@ def promtool(*arguments: str, text: str = "") -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.timeout(600)
 def test_what_is_scraped_is_what_the_report_says(main_run: MainRun, watch: Watch) -> None:
     report = main_run.report
     tokens = {(name, "prompt"): task.prompt_tokens for name, task in report.tasks.items()}
@@ -92,14 +91,12 @@ def test_what_is_scraped_is_what_the_report_says(main_run: MainRun, watch: Watch
         assert len(series) <= 24, name
 
 
-@pytest.mark.timeout(600)
 def test_every_metric_that_is_asked_for_was_scraped(main_run: MainRun, watch: Watch) -> None:
     for attempt in soon():
         with attempt:
             assert asked() - watch.known() == set()
 
 
-@pytest.mark.timeout(600)
 def test_every_panel_shows_something(main_run: MainRun, watch: Watch) -> None:
     if watch.prometheus is None:
         pytest.skip("needs a Prometheus: apt-get install prometheus")
@@ -110,7 +107,6 @@ def test_every_panel_shows_something(main_run: MainRun, watch: Watch) -> None:
         watch.series(rule["expr"])  # is answered; that nothing fires is as well
 
 
-@pytest.mark.timeout(600)
 def test_names_and_help_are_as_prometheus_wants_them(main_run: MainRun, watch: Watch) -> None:
     text = watch.scraped("ray_gemstream_")
     assert text

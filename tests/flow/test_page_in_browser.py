@@ -15,8 +15,6 @@ from tests.fixtures.runs import MainRun
 from tests.pipelines.pages import ended
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-pytestmark = pytest.mark.timeout(600)
-
 ARGUMENTS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync""".split()
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}

@@ -25,8 +25,6 @@ from workers.engines.openai import OpenAIEngine
 from workers.harmless import harmless
 from workers.sinks.reading import read_columns
 
-pytestmark = pytest.mark.timeout(600)
-
 FOLDERS = ("photos", "scans", "shapes")
 COLUMNS = ["uri", "part_index", "text", "finish_reason", "fingerprint", "prompt_tokens", "output_tokens"]
 

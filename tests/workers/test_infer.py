@@ -77,7 +77,7 @@ def test_a_meter_that_does_not_answer_stops_no_feeding(monkeypatch: pytest.Monke
     monkeypatch.setattr(infer._watchdog, "feed", lambda: fed.append(meter.asked))
 
     async def slow() -> None:
-        while len(fed) < 10:
+        while len(fed) < 10 or not meter.asked:
             await asyncio.sleep(0.01)
         assert meter.asked == 1 and not infer._supervisor.draining, "it is asked once at a time"
         meter.answers.set()

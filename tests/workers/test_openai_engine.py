@@ -315,17 +315,20 @@ def test_a_server_that_is_not_there_is_said_at_once() -> None:
 
 
 def test_a_late_answer_is_a_timeout_beside_others_and_the_servers_own_fault_without(server: Server) -> None:
-    release = threading.Event()
+    arrived, release = threading.Event(), threading.Event()
 
     def script(asked: Asked) -> Said:
         if asked.question == "late":
-            release.wait(5)
+            arrived.set()
+            release.wait(30)
+        if asked.question == "now":
+            arrived.wait(30)  # an answer says something of another's time only if that has begun
         return healthy(asked)
 
     server.script = script
-    made = engine(server, timeout_seconds=0.3)
-    (alone,) = ask(made, request("late"))
-    beside, answered = ask(engine(server, timeout_seconds=0.3), request("late"), request("now"))
+    (alone,) = ask(engine(server, timeout_seconds=2), request("late"))
+    arrived.clear()
+    beside, answered = ask(engine(server, timeout_seconds=2), request("late"), request("now"))
     release.set()
     assert type(alone) is EngineUnavailable and isinstance(answered, Response)
     assert isinstance(beside, RequestTimeout) and "engine.options.timeout_seconds" in str(beside)

@@ -132,7 +132,7 @@ def test_who_is_refused_while_others_are_answered_waits_on(server: Server) -> No
 
 def test_silence_is_not_taken_for_a_death_however_short_the_requests_time(server: Server) -> None:
     server.script = lambda asked: BUSY if asked.body else healthy(asked)
-    answers = gathered(supervised(server.url, outage_seconds=300, request_seconds=1), "page1", "page2")
+    answers = gathered(supervised(server.url, outage_seconds=300, request_seconds=6), "page1", "page2")
     assert {type(answer) for answer in answers} == {EngineAway}
 
 

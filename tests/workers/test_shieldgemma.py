@@ -74,7 +74,6 @@ def test_the_prompt_is_that_of_its_own_processor(policy: str, googles: Path) -> 
 
 
 @pytest.mark.thorough
-@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("old_names", [True, False])
 def test_the_probabilities_are_those_of_its_own_class(

@@ -80,7 +80,7 @@ def request(key: str) -> Request:
     return Request(key, "?", Media(PartKind.IMAGE, b"", key), max_tokens=8)
 
 
-def gathered(engine: Scripted, keys: list[str], seconds: float = 5.0, concurrency: int = 8) -> list[Any]:
+def gathered(engine: Scripted, keys: list[str], seconds: float = 60.0, concurrency: int = 8) -> list[Any]:
     async def ask() -> list[Any]:
         supervisor = Supervisor(engine, concurrency, request_seconds=seconds)
         return await asyncio.gather(*(supervisor.ask(request(key)) for key in keys), return_exceptions=True)
@@ -137,7 +137,7 @@ def test_a_request_that_hangs_beside_others_times_out_alone() -> None:
     engine = Scripted()
 
     async def ask() -> list[Any]:
-        supervisor = Supervisor(engine, concurrency=8, request_seconds=0.2)
+        supervisor = Supervisor(engine, concurrency=8, request_seconds=2.0)
         hanging = asyncio.create_task(supervisor.ask(request("hang")))
         await asyncio.sleep(0)
         await supervisor.ask(request("good"))
@@ -171,13 +171,13 @@ def test_an_engine_whose_heart_stands_still_is_replaced_long_before_its_requests
 
 def test_an_engine_that_takes_its_steps_has_time_for_a_long_answer() -> None:
     engine = Scripted()
+    engine.pulse = time.monotonic  # type: ignore[method-assign]
 
     async def ask() -> Any:
-        supervisor = Supervisor(engine, concurrency=8, request_seconds=1.0, heartbeat_seconds=0.2)
+        supervisor = Supervisor(engine, concurrency=8, request_seconds=2.0, heartbeat_seconds=0.2)
         await supervisor.ask(request("good0"))
         hanging = asyncio.create_task(supervisor.ask(request("hang")))
         while not hanging.done():
-            engine.beat = time.monotonic()
             await supervisor.ask(request("good"))
             await asyncio.sleep(0.02)
         return hanging.exception()

@@ -46,7 +46,6 @@ def shape(name: str) -> Media:
 
 
 @pytest.mark.thorough
-@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")
 def test_the_adapter_that_a_request_names_answers_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -100,7 +100,11 @@ def some(*keys: int) -> pa.Table:
 def lake_of(kind: str, root: str, storage: StorageOptions, catalog: Path) -> Lake:
     """In a folder or bucket; Iceberg's catalog is a database beside it."""
     if kind == "iceberg":
-        told = {"type": "sql", "uri": f"sqlite:///{catalog}", "warehouse": root.removeprefix("file://")}
+        told = {
+            "type": "sql",
+            "uri": f"sqlite:///{catalog}?timeout=60",
+            "warehouse": root.removeprefix("file://"),
+        }
         place = Place(format=TableFormat.ICEBERG, uri="lake.rows", catalog=told)
         return Lake(place, storage, root)
     return Lake(Place(format=TableFormat(kind), uri=join(root, "rows")), storage, root)

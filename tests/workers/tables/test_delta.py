@@ -308,7 +308,7 @@ def far(bucket: tuple[str, StorageOptions], tmp_path: Path) -> Lake:
 
 
 def by_way_of(lake: Lake, endpoint: str) -> Lake:
-    hurried = StorageOptions(endpoint_url=endpoint, attempts=1, outage_seconds=0, read_seconds=2)
+    hurried = StorageOptions(endpoint_url=endpoint, attempts=4, outage_seconds=0, read_seconds=2)
     return Lake(lake.place, hurried, lake.root)
 
 

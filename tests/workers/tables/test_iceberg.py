@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -297,19 +298,23 @@ def test_names_without_a_namespace_are_refused(lake: Lake) -> None:
             table.create(SCHEMA, {})
 
 
-def catalogs_away() -> list[dict[str, str]]:
-    """Catalogs that do not answer."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return [
-        {"type": "rest", "uri": f"http://user:{DEAD_PORT_SECRET}@127.0.0.1:{port}"},
-        {"type": "sql", "uri": f"sqlite:////nowhere/{DEAD_PORT_SECRET}/catalog.db"},
-    ]
+@pytest.fixture
+def port() -> Iterator[int]:
+    """One at which nobody answers, and that nobody else is given."""
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        yield kept.getsockname()[1]
 
 
-@pytest.mark.parametrize("catalog", catalogs_away(), ids=["rest", "sql"])
-def test_a_catalog_that_is_down_may_be_up_later(catalog: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "uri"),
+    [
+        ("rest", f"http://user:{DEAD_PORT_SECRET}@127.0.0.1:{{port}}"),
+        ("sql", f"sqlite:////nowhere/{DEAD_PORT_SECRET}/catalog.db"),
+    ],
+)
+def test_a_catalog_that_is_down_may_be_up_later(kind: str, uri: str, port: int) -> None:
+    catalog = {"type": kind, "uri": uri.format(port=port)}
     table = open_table(Place(format=TableFormat.ICEBERG, uri="lake.rows", catalog=catalog), StorageOptions())
 
     with pytest.raises(StorageUnavailable, match=r"lake\.rows") as told:
