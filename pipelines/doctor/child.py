@@ -31,6 +31,8 @@ sys.stderr.flush()
 # Threads that libraries have started are nobody's to wait for.
 os._exit(0)
 """
+DEATH_SECONDS = 1.0
+"""For a child that is killed to be dead."""
 LAST_LINES = 3
 """Of what a child wrote before it ended without an answer."""
 
@@ -99,7 +101,7 @@ def call(command: list[str], seconds: float, environment: dict[str, str] | None 
                 os.killpg(process.pid, signal.SIGKILL)
             # One that hangs in the kernel does not end, and is not waited for.
             with suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=1)
+                process.communicate(timeout=DEATH_SECONDS)
     return Done(process.returncode, output, errors)
 
 

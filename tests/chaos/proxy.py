@@ -26,6 +26,7 @@ class Fate(Enum):
     PASSED = "it is answered"
     HELD = "the store never hears of it"
     UNANSWERED = "the store does it, and the client is not told"
+    CUT = "the store has done it, and the client is told that the connection broke"
 
 
 Decide = Callable[[str, str], Fate]
@@ -63,23 +64,29 @@ class Proxy:
 
     def _connect(self, client: socket.socket) -> None:
         with client, suppress(OSError), socket.create_connection(self._target) as store:
-            deaf, held = threading.Event(), False
-            back = threading.Thread(target=self._answer, args=(store, client, deaf), daemon=True)
+            deaf, cut, held = threading.Event(), threading.Event(), False
+            back = threading.Thread(target=self._answer, args=(store, client, deaf, cut), daemon=True)
             back.start()
             # To its end: a client that waits for an answer in vain gives up and closes.
             while piece := client.recv(PIECE):
                 fate = self._fate(piece)
                 if fate is Fate.UNANSWERED:
                     deaf.set()
+                if fate is Fate.CUT:
+                    cut.set()
                 held = held or fate is Fate.HELD
                 if not held:
                     store.sendall(piece)
             store.shutdown(socket.SHUT_RDWR)
             back.join()
 
-    def _answer(self, store: socket.socket, client: socket.socket, deaf: threading.Event) -> None:
+    def _answer(
+        self, store: socket.socket, client: socket.socket, deaf: threading.Event, cut: threading.Event
+    ) -> None:
         with suppress(OSError):
             while piece := store.recv(PIECE):
+                if cut.is_set() and not piece.startswith(CONTINUE):
+                    break
                 if not deaf.is_set() or piece.startswith(CONTINUE):
                     client.sendall(piece)
         with suppress(OSError):

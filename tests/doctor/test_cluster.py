@@ -10,7 +10,7 @@ import pytest
 import ray as library
 
 from deploy.demo.objectstore import LOOPBACK, free_ports
-from pipelines.doctor import cluster
+from pipelines.doctor import child, cluster
 from pipelines.doctor.cluster import ray
 from tests.doctor.patients import patient, told
 from tests.workers.answering import Asked, Said, answering
@@ -50,6 +50,13 @@ def test_without_an_address_there_is_nothing_to_join() -> None:
     assert "a Ray of its own" in told(ray(patient()))["ray"]
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that others keep busy takes its time to import Ray."""
+    monkeypatch.setattr(cluster, "JOIN_SECONDS", 120.0)
+
+
+@pytest.mark.usefixtures("unhurried")
 def test_a_cluster_that_is_joined(ray_cluster: None) -> None:
     address = library.get_runtime_context().gcs_address
     found = told(ray(patient(address, tasks=["ocr"], engine={"gpus": 2, "replicas": 3})))
@@ -58,6 +65,7 @@ def test_a_cluster_that_is_joined(ray_cluster: None) -> None:
     assert told(ray(patient(address, engine={"kind": "fault"})))["resources"].startswith("ok")
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_another_version_is_told_as_both(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +89,7 @@ def test_addresses_at_which_there_is_no_cluster() -> None:
 
 
 def test_a_port_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "DEATH_SECONDS", 60)
     monkeypatch.setattr(cluster, "JOIN_SECONDS", 1.0)
     monkeypatch.setattr(cluster, "HTTP_SECONDS", 0.5)
     with socket.create_server((LOOPBACK, 0)) as silent:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.demo.objectstore import LOOPBACK, free_ports
+from pipelines.doctor import child
 from pipelines.doctor.engine import engine, vllm
 from pipelines.doctor.gpu import gpu, torch_cuda
 from pipelines.doctor.python import packages, python
@@ -170,7 +171,7 @@ def test_a_driver_that_is_older_than_torch(path: Path, monkeypatch: pytest.Monke
 
 def test_vllm_imports() -> None:
     """The real one, once: 10 s of CPU."""
-    finding = vllm(patient(), 100)
+    finding = vllm(patient(), 500)
     assert finding.status == "ok" and "imports, for cpu" in finding.told, finding
 
 
@@ -195,6 +196,7 @@ def test_a_vllm_that_takes_its_interpreter_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, words: str
 ) -> None:
     stand_in(tmp_path, code, monkeypatch)
+    monkeypatch.setattr(child, "DEATH_SECONDS", 60)
     began = time.monotonic()
     finding = vllm(patient(), 0.5 if "no answer" in words else 60)
     assert finding.status == "failed" and words in finding.told and "install it again" in finding.todo
