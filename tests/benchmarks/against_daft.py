@@ -28,7 +28,7 @@ tqdm it would turn back, and whose own client is of a later line."""
 @contextmanager
 def server(folder: Path) -> Iterator[None]:
     """vLLM's own server for both sides. Without its caches, which would know the second side's pictures."""
-    from deploy.demo.objectstore import free_ports
+    from deploy.demo.ports import free_ports
     from schemas.models import find_model
     from tests.fixtures.served import flags, wait
     from workers.engines import EngineConfig

@@ -87,7 +87,8 @@ def _renamed(one: bytes, number: int) -> bytes:
 
 def _shell(store: ObjectStore, command: str) -> None:
     """Have SeaweedFS' own shell do something."""
-    from deploy.demo.objectstore import LOOPBACK, weed_binary
+    from deploy.demo.objectstore import weed_binary
+    from deploy.demo.ports import LOOPBACK
 
     options = (store.data_dir / "mini.options").read_text().splitlines()
     ports = dict(line.split("=", 1) for line in options if "=" in line)

@@ -108,6 +108,7 @@ PAIRS = {
             _output,
             _ledger,
             _columns,
+            often=3,
         ),
     )
 }

@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from urllib.parse import unquote, urlsplit
 
-from deploy.demo.objectstore import LOOPBACK, ObjectStore
+from deploy.demo.objectstore import ObjectStore
+from deploy.demo.ports import LOOPBACK
 
 PIECE = 1 << 16
 REQUEST = re.compile(rb"(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP/1\.1\r\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -11,10 +12,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
 from deploy.demo import objectstore
+from deploy.demo.ports import LOOPBACK, free_ports
 
 if TYPE_CHECKING:
     from deploy.demo.objectstore import ObjectStore
@@ -138,8 +141,7 @@ def test_a_missing_wheel_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_free_ports_are_different() -> None:
-    ports = objectstore.free_ports(20)
-    assert len(set(ports)) == 20
+    assert len(set(free_ports(20))) == 20
 
 
 def test_it_comes_back_from_an_outage_with_what_it_held(tmp_path: Path) -> None:
@@ -151,4 +153,6 @@ def test_it_comes_back_from_an_outage_with_what_it_held(tmp_path: Path) -> None:
         with store.outage():
             with pytest.raises(botocore.exceptions.EndpointConnectionError):
                 client.get_object(Bucket=store.bucket, Key="a")
+            with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                other.bind((LOOPBACK, urlsplit(store.endpoint).port))
         assert client.get_object(Bucket=store.bucket, Key="a")["Body"].read() == b"kept"

@@ -9,7 +9,7 @@ from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, ClassVar
 
-from deploy.demo.objectstore import LOOPBACK
+from deploy.demo.ports import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

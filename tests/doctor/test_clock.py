@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.demo.objectstore import LOOPBACK, ObjectStore, free_ports
+from deploy.demo.objectstore import ObjectStore
+from deploy.demo.ports import LOOPBACK, free_ports
 from pipelines.doctor.clock import clock
 from tests.doctor.patients import patient, told
 from tests.doctor.stores import standing_in

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import ray as library
 
-from deploy.demo.objectstore import LOOPBACK, free_ports
+from deploy.demo.ports import LOOPBACK, free_ports
 from pipelines.doctor import child, cluster
 from pipelines.doctor.cluster import ray
 from tests.doctor.patients import patient, told

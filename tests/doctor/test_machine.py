@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo.objectstore import LOOPBACK, free_ports
+from deploy.demo.ports import LOOPBACK, free_ports
 from pipelines.doctor import child
 from pipelines.doctor.engine import engine, vllm
 from pipelines.doctor.gpu import gpu, torch_cuda

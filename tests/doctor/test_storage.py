@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from deploy.demo.objectstore import LOOPBACK, ObjectStore, free_ports
+from deploy.demo.objectstore import ObjectStore
+from deploy.demo.ports import LOOPBACK, free_ports
 from pipelines.doctor import Status
 from pipelines.doctor.examine import examine
 from pipelines.doctor.storage import storage

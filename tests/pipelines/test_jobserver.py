@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from deploy.demo.objectstore import LOOPBACK, ObjectStore, free_ports
+from deploy.demo.objectstore import ObjectStore
+from deploy.demo.ports import LOOPBACK, free_ports
 from pipelines import jobs, jobserver
 from pipelines.cli import app
 from pipelines.jobserver import JobServer

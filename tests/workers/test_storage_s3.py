@@ -168,7 +168,8 @@ def test_a_store_that_goes_away_is_unavailable_and_comes_back(monkeypatch: pytes
             monkeypatch.setenv(name, value)
         uri = store.url("a")
         # A fresh one may take its time over the first.
-        unhurried, storage = open_storage(uri, StorageOptions()), open_storage(uri, options)
+        unhurried = open_storage(uri, StorageOptions(endpoint_url=store.endpoint))
+        storage = open_storage(uri, options)
         unhurried.publish(uri, b"here")
         [info] = unhurried.list(store.url())
         running.close()

@@ -135,12 +135,14 @@ def read_part(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if info.size <= WHOLE_BYTES:
+    whole = info.size <= WHOLE_BYTES
+    if whole:
         source = pa.BufferReader(storage.read(info.uri, version=info.version))
     else:
         source = open_object(storage, info, read_ahead=0)
     with readable(info):
-        file = pq.ParquetFile(source, pre_buffer=True, read_dictionary=list(encoded))
+        # What is in memory already would be copied, by a thread of Arrow's that has to be woken for it.
+        file = pq.ParquetFile(source, pre_buffer=not whole, read_dictionary=list(encoded))
     schema = file.schema_arrow
     lacking = [name for name in columns if name not in schema.names]
     if lacking:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.demo.objectstore import free_ports, object_store
+from deploy.demo.objectstore import object_store
+from deploy.demo.ports import free_ports
 from schemas.storage import StorageOptions
 from schemas.tables import Place, TableFormat
 from tests.workers.tables.lakes import SCHEMA, Lake, some
