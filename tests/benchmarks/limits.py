@@ -16,7 +16,8 @@ LIMITS = {
     "in three tables, 7% less in a fourth, and alike in four turns of each by themselves, where it was 1.10",
     "photos": "the parser's process takes as long as the loop, and between two photos it waits 1.6 ms for "
     "the next: what it made is taken, the file removed, the next one asked for",
-    "resume": "it counts on one core what both have read",
+    "resume": "it counts on one core what both have read, and of its processes some take 0.25 s and some "
+    "0.45, all of it alike; the bare one takes 0.3",
     "answer-images": f"{SHARED}; and a turn's two ends take 0.6 s more of it than of the loop's",
     "answer-audio": f"{SHARED}, looking for speech included",
     "by-hand-tiny": "either side takes the same CPU for a picture, 38 to 52 ms within minutes and half of it "
