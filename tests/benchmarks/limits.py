@@ -20,7 +20,7 @@ LIMITS = {
     "0.45, all of it alike; the bare one takes 0.3",
     "answer-images": f"{SHARED}; and a turn's two ends take 0.6 s more of it than of the loop's",
     "answer-audio": f"{SHARED}, looking for speech included",
-    "by-hand-tiny": "either side takes the same CPU for a picture, 38 to 52 ms within minutes and half of it "
+    "by-hand-tiny": "either side takes the same CPU for a picture, 37 to 52 ms within minutes and half of it "
     "vLLM's, and most of two cores: 86 to 90% in ours, 74 to 82% in the other's; a core of its own makes the "
     "engine no faster",
     "cpu-image": "vLLM's front end, in the engine's host, takes most of 7 to 10 ms a picture, and the start "
